@@ -1,0 +1,177 @@
+/* The last act before the container's program runs: one call, so that nothing can come between. */
+
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+/*
+ * Put fds[i] at i. They are first moved above the whole range, because a source may be another
+ * one's place. The first pass leaves close-on-exec copies, which execve sweeps away.
+ */
+int lpc_place_fds(const int *fds, int nfds, int *moved)
+{
+    for (int i = 0; i < nfds; i++) {
+        moved[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, nfds);
+        if (moved[i] < 0)
+            return -errno;
+    }
+    for (int i = 0; i < nfds; i++)
+        if (dup2(moved[i], i) < 0)
+            return -errno;
+    if (syscall(SYS_close_range, nfds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+        return -errno;
+    return 0;
+}
+
+static int drop_bounding(uint64_t keep, int last_cap)
+{
+    for (int cap = 0; cap <= last_cap; cap++) {
+        if (keep >> cap & 1)
+            continue;
+        /* Asking first spares a process without CAP_SETPCAP that has nothing to lose. */
+        if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) != 1)
+            continue;
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+/*
+ * A working directory outside the root would be a way out (CVE-2024-21626): the kernel's getcwd
+ * marks one with "(unreachable)" instead of a leading slash.
+ */
+static int verify_cwd(void)
+{
+    char path[4096];
+    long size = syscall(SYS_getcwd, path, sizeof path);
+    if (size < 0)
+        return -errno;
+    return path[0] == '/' ? 0 : -EXDEV;
+}
+
+static int enter_cwd(const char *cwd)
+{
+    if (chdir(cwd) < 0)
+        return -errno;
+    return verify_cwd();
+}
+
+/* Raw system calls: glibc's setuid and friends would look for threads to carry along. */
+static int change_ids(const struct lpc_finish *self)
+{
+    if (syscall(SYS_setresgid, self->gid, self->gid, self->gid) < 0)
+        return -errno;
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+        return -errno;
+    if (syscall(SYS_setresuid, self->uid, self->uid, self->uid) < 0)
+        return -errno;
+    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+static int set_capabilities(const struct lpc_finish *self)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    for (int i = 0; i < 2; i++) {
+        data[i].effective = (uint32_t)(self->effective >> (32 * i));
+        data[i].permitted = (uint32_t)(self->permitted >> (32 * i));
+        data[i].inheritable = (uint32_t)(self->inheritable >> (32 * i));
+    }
+    return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+static int raise_ambient(uint64_t ambient, int last_cap)
+{
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return -errno;
+    for (int cap = 0; cap <= last_cap; cap++)
+        if (ambient >> cap & 1)
+            if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+                return -errno;
+    return 0;
+}
+
+static int load_filter(const struct lpc_finish *self)
+{
+    struct sock_fprog program = {
+        .len = (unsigned short)self->filter_length,
+        .filter = (struct sock_filter *)(uintptr_t)self->filter,
+    };
+    if (!self->filter)
+        return 0;
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, self->filter_flags, &program) < 0)
+        return -errno;
+    return 0;
+}
+
+/* The program starts with default dispositions and nothing blocked, whatever the caller had. */
+static void reset_signals(void)
+{
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+#define ACT(number, call)             \
+    do {                              \
+        self->stage = (number);       \
+        int failed_ = (call);         \
+        if (failed_ < 0)              \
+            return failed_;           \
+    } while (0)
+
+int lpc_finish(struct lpc_finish *self)
+{
+    int moved[self->nfds > 0 ? self->nfds : 1];
+
+    ACT(LPC_STAGE_FDS, lpc_place_fds(self->fds, self->nfds, moved));
+    if (self->umask >= 0)
+        umask((mode_t)self->umask);
+    ACT(LPC_STAGE_BOUNDING, drop_bounding(self->bounding, self->last_cap));
+    /* As root it reaches what the user may not search; as the user, what root may not (NFS). */
+    int inside = enter_cwd(self->cwd);
+    if (self->ngroups >= 0) {
+        self->stage = LPC_STAGE_GROUPS;
+        if (syscall(SYS_setgroups, self->ngroups, self->groups) < 0)
+            return -errno;
+    }
+    /* Without no_new_privs a filter needs CAP_SYS_ADMIN, so it goes in before that may be lost. */
+    if (!self->no_new_privileges)
+        ACT(LPC_STAGE_SECCOMP, load_filter(self));
+    ACT(LPC_STAGE_IDS, change_ids(self));
+    if (inside < 0)
+        ACT(LPC_STAGE_CWD, enter_cwd(self->cwd));
+    ACT(LPC_STAGE_CAPABILITIES, set_capabilities(self));
+    ACT(LPC_STAGE_AMBIENT, raise_ambient(self->ambient, self->last_cap));
+    reset_signals();
+    if (self->no_new_privileges) {
+        self->stage = LPC_STAGE_NO_NEW_PRIVILEGES;
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+            return -errno;
+        ACT(LPC_STAGE_SECCOMP, load_filter(self));
+    }
+    self->stage = LPC_STAGE_EXECVE;
+    execve(self->path, self->argv, self->envp);
+    return -errno;
+}
