@@ -1,0 +1,79 @@
+"""Control groups: where a container's processes are counted, limited, paused and killed.
+
+hierarchies.py   what is mounted on this host, and where the caller itself sits
+placement.py     PURE: cgroupsPath + id -> a path in each hierarchy
+protocol.py      what every manager can do (for type checkers and readers)
+v1.py v2.py none.py   the managers: v1 and hybrid, v2, and no group at all
+files.py tree.py      one way to read and write a file, to make and remove a directory
+freezer.py            pause and resume, never half
+settings.py           PURE: linux.resources -> (controller, file, value, JSON path)
+devices.py            PURE: device rules, their eBPF program, their v1 exceptions
+device_filter.py      loads and attaches the program; writes the exceptions
+stats.py              typed measurements (attrs; never imported by a cold command line)
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from libpycontainer.cgroups.hierarchies import Hierarchy
+    from libpycontainer.cgroups.protocol import HostFacts, Manager
+
+__all__ = ["load_manager", "open_manager"]
+
+
+def open_manager(
+    cgroups_path: str | None,
+    container_id: str,
+    facts: HostFacts,
+    *,
+    parent: str | None = None,
+    rootless: bool = False,
+    found: Sequence[Hierarchy] | None = None,
+) -> Manager:
+    """Decide where a container's cgroups will be. Nothing is created yet.
+
+    ``cgroups_path`` is the config's ``linux.cgroupsPath``: absolute paths start at each
+    hierarchy's mount, relative ones at the caller's own group; when it is absent the group is
+    ``<parent or the caller's own group>/<container_id>``. ``found`` replaces what
+    :func:`libpycontainer.cgroups.hierarchies.hierarchies` reads off the host.
+
+    A ``rootless`` caller without a path of its own choosing gets only the hierarchies in which
+    it may make a group; where there are none, a manager that joins nothing and refuses limits.
+    Raises :class:`~libpycontainer.errors.CgroupError` for a path that cannot be used.
+    Source: runtime-spec config-linux.md#cgroups-path; runc's cgroupfs driver.
+    """
+    from libpycontainer.cgroups import hierarchies, placement
+
+    mode = facts.cgroup_mode
+    mounted = hierarchies.hierarchies() if found is None else tuple(found)
+    groups = placement.place(mounted, mode, cgroups_path, container_id, parent)
+    if rootless and not cgroups_path:
+        groups = tuple(group for group in groups if placement.writable(group))
+    skip_devices = rootless or facts.in_user_namespace
+    return _manager(mode, groups, skip_devices, rootless)
+
+
+def load_manager(record: dict[str, Any]) -> Manager:
+    """Take up a manager again from :meth:`Manager.record`, in this or in another process."""
+    from libpycontainer.cgroups.placement import Group
+
+    groups = tuple(Group.load(entry) for entry in record["groups"])
+    return _manager(record["mode"], groups, record["skip_devices"], record["rootless"])
+
+
+def _manager(mode: str, groups: Sequence[Any], skip_devices: bool, rootless: bool) -> Manager:
+    if not groups:
+        from libpycontainer.cgroups.none import NoManager
+
+        return NoManager(rootless=rootless)
+    if mode == "v2":
+        from libpycontainer.cgroups.v2 import V2Manager
+
+        return V2Manager(groups[0], skip_devices=skip_devices, rootless=rootless)
+    from libpycontainer.cgroups.v1 import V1Manager
+
+    return V1Manager(groups, skip_devices=skip_devices, rootless=rootless)

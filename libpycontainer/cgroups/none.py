@@ -1,0 +1,93 @@
+"""No cgroup at all: a host without them, or a rootless caller to whom none was delegated."""
+
+from __future__ import annotations
+
+import errno
+
+from libpycontainer.errors import CgroupError, UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from libpycontainer.cgroups.hierarchies import CgroupMount
+    from libpycontainer.cgroups.stats import Stats
+    from libpycontainer.spec.models import LinuxResources
+
+
+class NoManager:
+    """Joins nothing and removes nothing; refuses every limit, by name.
+
+    Device rules are not enforced, as in every rootless container: without privilege over the
+    devices of the host there is nothing they could protect.
+    """
+
+    mode = "none"
+
+    def __init__(self, *, rootless: bool = False) -> None:
+        self.rootless = rootless
+
+    def record(self) -> dict[str, Any]:
+        return {"mode": "none", "groups": [], "skip_devices": True, "rootless": self.rootless}
+
+    def paths(self) -> dict[str, str]:
+        return {}
+
+    def mounts(self) -> tuple[CgroupMount, ...]:
+        return ()
+
+    def create(self, resources: LinuxResources | None = None) -> None:
+        self._refuse_limits(resources)
+
+    def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
+        self._refuse_limits(resources)
+
+    def _refuse_limits(self, resources: LinuxResources | None) -> None:
+        if resources is None:
+            return
+        from libpycontainer.cgroups import settings
+
+        for setting in (*settings.v1(resources), *settings.unified(resources)):
+            why = (
+                "no cgroup was delegated to this user"
+                if self.rootless
+                else "this host has no cgroups mounted"
+            )
+            raise UnsupportedError(
+                f"{setting.field}: cannot set {setting.what} {setting.value}: {why}",
+                op="apply",
+                path=setting.file,
+                errno=errno.EPERM if self.rootless else errno.ENOENT,
+            )
+
+    def clone_fd(self) -> int | None:
+        return None
+
+    def add(self, pid: int, *, cloned: bool = False) -> None:
+        return
+
+    def join_fds(self, *, cloned: bool = False) -> tuple[int, ...]:
+        return ()
+
+    def pids(self, recursive: bool = True) -> list[int]:
+        return []
+
+    def freeze(self) -> None:
+        raise CgroupError("cannot freeze a container without a cgroup", op="freeze")
+
+    def thaw(self) -> None:
+        return
+
+    def frozen(self) -> bool:
+        return False
+
+    def kill(self) -> None:
+        raise CgroupError("cannot kill every process of a container without a cgroup", op="kill")
+
+    def destroy(self, timeout: float = 5.0) -> None:
+        return
+
+    def stats(self) -> Stats:
+        from libpycontainer.cgroups.stats import Stats
+
+        return Stats()

@@ -1,0 +1,104 @@
+"""What every cgroup manager can do. Imported by type checkers and readers, never at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from libpycontainer.cgroups.hierarchies import CgroupMount
+    from libpycontainer.cgroups.stats import Stats
+    from libpycontainer.spec.models import LinuxResources
+
+
+class HostFacts(Protocol):
+    """The facts that placing a container needs (a part of ``libpycontainer.host.Facts``)."""
+
+    @property
+    def cgroup_mode(self) -> str: ...
+
+    @property
+    def in_user_namespace(self) -> bool: ...
+
+
+class Manager(Protocol):
+    """One container's place in every hierarchy that this host has.
+
+    Every method raises :class:`~libpycontainer.errors.CgroupError` with ``op``, ``path`` and
+    ``errno``, and with the JSON path of the field where a setting is to blame.
+    """
+
+    @property
+    def mode(self) -> str:
+        """``"v1"``, ``"hybrid"``, ``"v2"`` or ``"none"``."""
+
+    def record(self) -> dict[str, Any]:
+        """Everything another process needs to manage this group, as JSON values.
+
+        Known before :meth:`create`: saved first, it lets anybody clean up a half-made set.
+        """
+
+    def paths(self) -> dict[str, str]:
+        """Each controller's directory; ``""`` is the unified (v2) one."""
+
+    def mounts(self) -> tuple[CgroupMount, ...]:
+        """What a mount of type ``cgroup`` shows to this container."""
+
+    def create(self, resources: LinuxResources | None = None) -> None:
+        """Make the group in every hierarchy; all of them or none.
+
+        ``resources`` only tells v2 which kinds of controllers will be asked for, so that a
+        threaded subtree is refused early. An existing group is used when it is empty; one with
+        processes in it, or a frozen one, is refused.
+        """
+
+    def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
+        """Write the limits. Absent fields (and zeros where runc takes them so) stay untouched.
+
+        With ``devices`` the device rules are installed as well: the config's, then the ones
+        every container has; an update of limits alone passes ``False``.
+        """
+
+    def clone_fd(self) -> int | None:
+        """An ``O_PATH`` fd of the v2 directory for CLONE_INTO_CGROUP, which the caller closes.
+
+        ``None`` where there is no v2 hierarchy.
+        """
+
+    def add(self, pid: int, *, cloned: bool = False) -> None:
+        """Move a process in. ``cloned`` says that clone3 already put it into the v2 group."""
+
+    def join_fds(self, *, cloned: bool = False) -> tuple[int, ...]:
+        """Fds into each of which a process writes ``b"0"`` to move itself in; the caller's own.
+
+        For a process with one thread, as the container's init is. In v1 that is some fifty times
+        cheaper than :meth:`add`, whose first write waits for an RCU grace period (some 10 ms):
+        the kernel skips its lock for a thread that moves itself (Linux 5.16, ``tasks``).
+        """
+
+    def pids(self, recursive: bool = True) -> list[int]:
+        """The processes in the group; empty when the group is gone."""
+
+    def freeze(self) -> None:
+        """Stop every process. On failure all of them run again."""
+
+    def thaw(self) -> None:
+        """Let every process run again."""
+
+    def frozen(self) -> bool:
+        """Whether :meth:`freeze` is in force; false when the group is gone."""
+
+    def kill(self) -> None:
+        """Send SIGKILL to every process, also to those that fork meanwhile and to frozen ones.
+
+        Does not wait for their end; :meth:`destroy` does.
+        """
+
+    def destroy(self, timeout: float = 5.0) -> None:
+        """Remove the group, its children, and the parents that were made for it and are empty.
+
+        What is missing already is fine. ``timeout`` is in seconds, for processes on their way
+        out; the caller kills them first.
+        """
+
+    def stats(self) -> Stats:
+        """What the kernel has counted so far."""

@@ -1,0 +1,217 @@
+"""Directories of a hierarchy: made, listed and removed so that others may do the same meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from libpycontainer.cgroups.files import GONE, read_optional, read_raw, symbol
+from libpycontainer.errors import CgroupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Marks a parent that was made on the way to a container's group, so that whichever container
+# leaves it last may remove it, and a group of the administrator's is never taken for ours.
+# Extended attributes of the user namespace work on cgroupfs since Linux 5.7.
+_MARK = "user.libpycontainer"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# Another container's removal of the parent can hit between our two mkdirs, again and again.
+_RACES = 100
+# rmdir of a group with processes, or with children, respectively.
+_BUSY = (errno.EBUSY, errno.ENOTEMPTY)
+
+
+def make(base: str, path: str, settle: Callable[[str, str], None] | None = None) -> list[str]:
+    """Make ``path`` below the mountpoint ``base``; returns the directories that were not there.
+
+    ``settle(parent, child)`` is called for every level, made or found.
+    """
+    made: list[str] = []
+    for _ in range(_RACES):
+        try:
+            _descend(base.rstrip("/"), path.strip("/").split("/"), made, settle)
+        except (OSError, CgroupError) as error:
+            if error.errno in GONE:
+                continue
+            discard(made)
+            if isinstance(error, CgroupError):
+                raise
+            raise _failure("make", error.filename or base + path, error.errno or 0) from error
+        return made
+    discard(made)
+    raise CgroupError(
+        f"cannot make {base}{path}: its parents keep being removed by somebody else",
+        op="mkdir",
+        path=base + path,
+        errno=errno.ENOENT,
+    )
+
+
+def _descend(
+    base: str, names: Sequence[str], made: list[str], settle: Callable[[str, str], None] | None
+) -> None:
+    parent = base
+    for depth, name in enumerate(names):
+        child = f"{parent}/{name}"
+        try:
+            os.mkdir(child, 0o755)
+        except FileExistsError:
+            pass
+        else:
+            made.append(child)
+            if depth < len(names) - 1:
+                _mark(child)
+        if settle is not None:
+            settle(parent, child)
+        parent = child
+
+
+def _mark(directory: str) -> None:
+    try:
+        os.setxattr(directory, _MARK, b"")
+    except OSError as error:
+        if error.errno in GONE:
+            raise
+
+
+def discard(made: Sequence[str]) -> None:
+    """Take back what :func:`make` made, deepest first, leaving what others use by now."""
+    for directory in reversed(made):
+        try:
+            os.rmdir(directory)
+        except OSError as error:
+            if error.errno not in (*_BUSY, *GONE):
+                raise _failure("remove", directory, error.errno or 0) from error
+
+
+def remove(directory: str, deadline: float) -> None:
+    """Remove a group and its children; waits for dying processes until ``deadline``.
+
+    The clock is ``time.monotonic()``. A group that is gone already is fine.
+    """
+    delay = 0.0002
+    while True:
+        try:
+            os.rmdir(directory)
+            return
+        except OSError as error:
+            if error.errno in GONE or not os.path.isdir(directory):
+                return
+            if error.errno not in _BUSY:
+                raise _failure("remove", directory, error.errno or 0) from error
+        if _remove_children(directory):
+            continue
+        if time.monotonic() > deadline:
+            left = pids(directory, recursive=True)
+            raise CgroupError(
+                f"cannot remove {directory}: still in it: processes {left}",
+                op="rmdir",
+                path=directory,
+                errno=errno.EBUSY,
+            )
+        # Not poll(2) on cgroup.events: the kernel holds its notices back for 10 ms.
+        time.sleep(delay)
+        delay = min(delay * 2, 0.02)
+
+
+def remove_parents(base: str, path: str) -> None:
+    """Remove the parents of a group that :func:`make` made, as long as they are empty."""
+    path = os.path.dirname(path)
+    while path.strip("/"):
+        directory = base.rstrip("/") + path
+        try:
+            os.getxattr(directory, _MARK)
+            os.rmdir(directory)
+        except OSError as error:
+            if error.errno not in GONE:
+                return
+        path = os.path.dirname(path)
+
+
+def pids(directory: str, *, recursive: bool) -> list[int]:
+    """The processes in a group, and in the groups below it; none when it is gone."""
+    found: list[int] = []
+    waiting = [directory]
+    while waiting:
+        current = waiting.pop()
+        found += _procs(current)
+        if recursive:
+            waiting += [f"{current}/{name}" for name in _children(current)]
+    return found
+
+
+def _procs(directory: str) -> list[int]:
+    try:
+        text = read_raw(directory + "/cgroup.procs")
+    except OSError as error:
+        if error.errno in GONE:
+            return []
+        if error.errno != errno.EOPNOTSUPP:
+            raise _failure("read", directory + "/cgroup.procs", error.errno or 0) from error
+        # A threaded group tells its threads only.
+        text = read_optional(directory + "/cgroup.threads") or ""
+    return [int(line) for line in text.split()]
+
+
+def _children(directory: str) -> list[str]:
+    try:
+        # cgroupfs counts subdirectories in the link count: most groups need no listing.
+        if os.stat(directory).st_nlink <= 2:
+            return []
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        if error.errno in GONE:
+            return []
+        raise _failure("list", directory, error.errno or 0) from error
+
+
+def _remove_children(directory: str) -> bool:
+    """Remove the groups below, deepest first; whether any went away.
+
+    Two descriptors and no paths: a container that may write to its cgroups can nest them deeper
+    than PATH_MAX or the limit of open files allow to name.
+    """
+    removed = False
+    try:
+        here = os.open(directory, _DIRECTORY)
+    except OSError:
+        return False
+    names: list[str] = []
+    try:
+        while True:
+            child = _first_child(here)
+            if child is None and not names:
+                return removed
+            below = os.open(child or "..", _DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+            if child is not None:
+                names.append(child)
+                continue
+            os.rmdir(names.pop(), dir_fd=here)
+            removed = True
+    except OSError as error:
+        if error.errno not in (*_BUSY, *GONE):
+            raise _failure("remove a group below", directory, error.errno or 0) from error
+        return removed
+    finally:
+        os.close(here)
+
+
+def _first_child(directory: int) -> str | None:
+    if os.stat(directory).st_nlink <= 2:
+        return None
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                return entry.name
+    return None
+
+
+def _failure(verb: str, path: str, number: int) -> CgroupError:
+    message = f"cannot {verb} {path}: {symbol(number)}"
+    return CgroupError(message, op=verb.partition(" ")[0], path=path, errno=number)
