@@ -1,0 +1,103 @@
+"""The spawner and, in its clone, the container's init.
+
+A fresh interpreter runs :func:`main` with a socket to the caller as its descriptor 3 and all
+signals blocked. It imports what it will ever need and seals itself before it takes a request, so
+nothing inside a container can get code into it: there is no import path left to plant a module
+on, no traceback is ever printed (CPython would open source files *by path inside the container*
+for it), and no failure leaves but as a packet.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+
+from libpycontainer import syscalls as sys_
+from libpycontainer.init import steps
+from libpycontainer.init.context import Context, StepFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+SOCKET = 3
+
+
+def main() -> NoReturn:
+    """Serve one request and become, in a clone, what it asks for. Never returns."""
+    context = Context(sys_.Fd(SOCKET))
+    try:
+        seal()
+        clone_flags, enter, plan = receive_request(context)
+        os.chdir("/")
+        os.umask(0)
+        run(context, enter)
+        if clone(context, clone_flags):
+            run(context, plan)
+    except StepFailure as failure:
+        context.report(failure)
+    except BaseException as error:
+        # Whatever it is, it must not reach the interpreter, which would print a traceback.
+        context.report(StepFailure.wrap(error))
+    os._exit(1)
+
+
+def seal() -> None:
+    """From here on no module can be found any more, by anybody."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    sys.excepthook = lambda *_: None
+    sys.unraisablehook = lambda _: None
+
+
+def receive_request(context: Context) -> tuple[int, list[Any], list[Any]]:
+    """The plan, and the descriptors it names. They come in packets of at most 253."""
+    names: list[str] = []
+    fds: list[sys_.Fd] = []
+    while not names or len(fds) < len(names):
+        data, received = sys_.receive(context.socket.fileno())
+        if not data:
+            # The caller is gone, or changed its mind; nobody is there to be told.
+            os._exit(0)
+        if not names:
+            names = marshal.loads(data)
+        fds += received
+    context.fds = dict(zip(names, fds, strict=True))
+    with context.fds.pop("plan") as memory:
+        size = os.fstat(memory.fileno()).st_size
+        data = os.pread(memory.fileno(), size, 0)
+    clone_flags, enter, plan = marshal.loads(data)
+    return clone_flags, enter, plan
+
+
+def run(context: Context, rows: list[tuple[str, str, dict[str, Any]]]) -> None:
+    """Execute steps in order; a failing one raises :class:`StepFailure` that names it."""
+    context.total = len(rows)
+    for context.step, (op, title, arguments) in enumerate(rows, 1):
+        context.title = title
+        try:
+            steps.TABLE[op](context, **arguments)
+        except StepFailure:
+            raise
+        except OSError as error:
+            raise StepFailure.from_os_error(context, op, error) from None
+
+
+def clone(context: Context, flags: int) -> bool:
+    """Make init. True in init; the spawner reports it to the caller and is done."""
+    context.step = 0
+    context.title = "clone the container's init"
+    cgroup = context.fds.pop("cgroup", None)
+    try:
+        pid, pidfd = sys_.clone(flags, cgroup.fileno() if cgroup else -1)
+    except OSError as error:
+        raise StepFailure.from_os_error(context, "clone3", error) from None
+    if cgroup is not None:
+        cgroup.close()
+    if pidfd is None:
+        return True
+    sys_.send(context.socket.fileno(), b"started\0%d" % pid, [pidfd.fileno()])
+    os._exit(0)

@@ -1,0 +1,373 @@
+"""A configuration becomes a plan: the order of things, in one place."""
+
+from __future__ import annotations
+
+from libpycontainer import syscalls as sys_
+from libpycontainer.errors import UnsupportedError
+from libpycontainer.host import NAMESPACE_FILES
+from libpycontainer.plan import mounts, process
+from libpycontainer.plan.model import Namespace, Plan, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from libpycontainer.cgroups.hierarchies import CgroupMount
+    from libpycontainer.host import Facts
+    from libpycontainer.spec.models import Hook, LinuxIDMapping, Linux, Spec
+    from libpycontainer.spec.models import Process as SpecProcess
+
+CLONE_FLAGS = {
+    "pid": sys_.CLONE_NEWPID,
+    "network": sys_.CLONE_NEWNET,
+    "mount": sys_.CLONE_NEWNS,
+    "ipc": sys_.CLONE_NEWIPC,
+    "uts": sys_.CLONE_NEWUTS,
+    "user": sys_.CLONE_NEWUSER,
+    "cgroup": sys_.CLONE_NEWCGROUP,
+    "time": sys_.CLONE_NEWTIME,
+}
+
+# Made when init is cloned. The user and time namespaces are made beforehand and joined; the
+# cgroup namespace afterwards, because its root is the group that its maker sits in.
+_AT_CLONE = ("pid", "network", "mount", "ipc", "uts")
+_BEFORE_CLONE = ("user", "pid", "time")
+
+CLOCKS = {"monotonic": 1, "boottime": 7}
+
+
+class Request:
+    """What a plan depends on besides the configuration and the host's facts.
+
+    ``rootfs`` and ``bundle`` are absolute; ``state`` holds, by kind of hook, the OCI state document
+    as JSON up to the pid's value and from there on, for hooks that run inside; ``nfds`` how many descriptors the
+    program gets (3 and the preserved ones); ``filter`` the seccomp program, ``struct sock_filter``s.
+    """
+
+    __slots__ = (
+        "bundle",
+        "cgroup_mounts",
+        "console_size",
+        "extra_env",
+        "filter",
+        "filter_flags",
+        "id",
+        "new_keyring",
+        "nfds",
+        "no_pivot",
+        "read_only_tree",
+        "rootfs",
+        "state",
+        "terminal",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        bundle: str,
+        rootfs: str = "",
+        state: Mapping[str, tuple[str, str]] | None = None,
+        nfds: int = 3,
+        terminal: bool = False,
+        console_size: tuple[int, int] | None = None,
+        no_pivot: bool = False,
+        new_keyring: bool = True,
+        cgroup_mounts: Sequence[CgroupMount] = (),
+        read_only_tree: bool = False,
+        extra_env: Sequence[str] = (),
+        filter: bytes = b"",
+        filter_flags: int = 0,
+    ) -> None:
+        self.id = id
+        self.bundle = bundle
+        self.rootfs = rootfs
+        self.state = state or {}
+        self.nfds = nfds
+        self.terminal = terminal
+        self.console_size = console_size
+        self.no_pivot = no_pivot
+        self.new_keyring = new_keyring
+        self.cgroup_mounts = cgroup_mounts
+        self.read_only_tree = read_only_tree
+        self.extra_env = extra_env
+        self.filter = filter
+        self.filter_flags = filter_flags
+
+
+class Builder:
+    """A plan in the making: the inputs, and what several rooms of the planner need to know."""
+
+    def __init__(self, spec: Spec, facts: Facts, request: Request) -> None:
+        if spec.linux is None:
+            raise UnsupportedError("$.linux: only Linux containers can be run here", op="plan")
+        self.spec = spec
+        self.linux: Linux = spec.linux
+        self.facts = facts
+        self.request = request
+        self.plan = Plan()
+        self.late: list[Step] = []
+        self.new: set[str] = set()
+        self.joined: dict[str, str] = {}
+        for namespace in self.linux.namespaces or ():
+            if namespace.path:
+                self.joined[namespace.type] = namespace.path
+            else:
+                self.new.add(namespace.type)
+
+    def add(self, step: Step) -> None:
+        self.plan.steps.append(step)
+
+    def has_namespace(self, type: str) -> bool:
+        return type in self.new or type in self.joined
+
+    @property
+    def maps_users(self) -> bool:
+        return self.has_namespace("user")
+
+    @property
+    def cgroup_namespace(self) -> bool:
+        return self.has_namespace("cgroup")
+
+    @property
+    def setgroups(self) -> bool:
+        """May the container's processes call setgroups? Not where an ordinary user maps himself."""
+        if not self.facts.setgroups:
+            return False
+        if "user" not in self.new:
+            return True
+        return self.facts.privileged or not _maps_only_self(self.linux.gid_mappings)
+
+    def tree(self, path: str, *, recursive: bool) -> str:
+        """Have the caller's side copy the mounts at ``path``; returns the descriptor's name."""
+        tree = mounts.make_tree(self.plan.trees, path, recursive=recursive)
+        self.plan.trees.append(tree)
+        return tree.fd
+
+
+def build(spec: Spec, facts: Facts, request: Request) -> Plan:
+    """Plan a new container: from entering its namespaces to the program's execve.
+
+    ``spec`` is valid (see :mod:`libpycontainer.validate`). Raises
+    :class:`~libpycontainer.errors.UnsupportedError` for what this version cannot do, naming the
+    field, and :class:`~libpycontainer.errors.SpecError`.
+    """
+    builder = Builder(spec, facts, request)
+    _refuse_unsupported(builder)
+    assert spec.process is not None
+    _namespaces(builder)
+    _identity(builder)
+    if builder.has_namespace("mount"):
+        mounts.root_steps(builder)
+    else:
+        title = f"use the root {request.rootfs}"
+        builder.add(Step("open_root", title, source=request.rootfs))
+    mounts.mount_steps(builder)
+    if builder.has_namespace("mount"):
+        mounts.device_steps(builder)
+    builder.add(Step("make_cwd", f"have the directory {spec.process.cwd}", path=spec.process.cwd))
+    builder.add(Step("sync", "let the caller attach networks and run its hooks", word="mounted"))
+    _hooks(builder, "createContainer", spec.hooks.create_container if spec.hooks else None)
+    mounts.switch_steps(builder)
+    if request.terminal:
+        _console(builder, spec.process)
+    mounts.seal_steps(builder)
+    _names_and_sysctls(builder)
+    mounts.path_steps(builder)
+    process.prepare_steps(builder, spec.process)
+    builder.add(Step("sync", "report that the container is created", word="ready"))
+    builder.add(Step("await_start", "wait for start"))
+    _hooks(builder, "startContainer", spec.hooks.start_container if spec.hooks else None)
+    process.execute_steps(builder, spec.process, nfds=request.nfds)
+    return builder.plan
+
+
+def build_exec(
+    spec: Spec, target: SpecProcess, facts: Facts, request: Request, *, join_flags: int
+) -> Plan:
+    """Plan one more process in a running container, whose init's pidfd is the descriptor "init"."""
+    builder = Builder(spec, facts, request)
+    process.enter_steps(builder, target)
+    builder.plan.enter.append(
+        Step("join", "enter the container's namespaces", fd="init", flags=join_flags)
+    )
+    builder.plan.clone_flags = sys_.CLONE_PARENT
+    builder.add(Step("await_continue", "wait until this process is on record"))
+    builder.add(Step("join_cgroups", "enter the cgroups"))
+    if builder.maps_users:
+        builder.add(
+            Step("become_root", "become root of the user namespace", groups=builder.setgroups)
+        )
+    builder.add(Step("new_session", "start a session"))
+    _keyring(builder)
+    builder.add(Step("use_root", "use the container's root"))
+    if request.terminal:
+        _console(builder, target, mount=False)
+    process.prepare_steps(builder, target)
+    process.execute_steps(builder, target, nfds=request.nfds)
+    return builder.plan
+
+
+def join_flags(spec: Spec) -> int:
+    """The namespaces that a process of this container lives in, as setns flags."""
+    flags = 0
+    for namespace in (spec.linux.namespaces if spec.linux else None) or ():
+        flags |= CLONE_FLAGS[namespace.type]
+    return flags
+
+
+# ---- namespaces ------------------------------------------------------------------------------
+
+
+def _namespaces(builder: Builder) -> None:
+    plan = builder.plan
+    spec_process = builder.spec.process
+    assert spec_process is not None
+    process.enter_steps(builder, spec_process)
+    if "user" in builder.new:
+        plan.namespaces.append(_new_user_namespace(builder))
+    if "time" in builder.new:
+        plan.namespaces.append(_new_time_namespace(builder))
+    for type, path in builder.joined.items():
+        plan.namespaces.append(Namespace(f"ns:{type}", type, path=path))
+    held = {namespace.type: namespace for namespace in plan.namespaces}
+    for type in _BEFORE_CLONE:
+        if type in held:
+            plan.enter.append(_join(held[type]))
+    plan.clone_flags = sys_.CLONE_PARENT
+    for type in _AT_CLONE:
+        if type in builder.new:
+            plan.clone_flags |= CLONE_FLAGS[type]
+    builder.add(Step("await_continue", "wait until this process is on record"))
+    builder.add(Step("join_cgroups", "enter the cgroups"))
+    if builder.maps_users:
+        builder.add(
+            Step("become_root", "become root of the user namespace", groups=builder.setgroups)
+        )
+    if "cgroup" in builder.new:
+        builder.add(Step("unshare", "make a cgroup namespace", flags=CLONE_FLAGS["cgroup"]))
+    for type, namespace in held.items():
+        if type not in _BEFORE_CLONE:
+            builder.add(_join(namespace))
+
+
+def _join(namespace: Namespace) -> Step:
+    where = namespace.path or "just made"
+    title = f"enter the {namespace.type} namespace ({where})"
+    return Step("join", title, fd=namespace.fd, flags=CLONE_FLAGS[namespace.type])
+
+
+def _new_user_namespace(builder: Builder) -> Namespace:
+    linux = builder.linux
+
+    def lines(mappings: Sequence[LinuxIDMapping] | None) -> str:
+        return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings or ())
+
+    return Namespace(
+        "ns:user",
+        "user",
+        uid_map=lines(linux.uid_mappings),
+        gid_map=lines(linux.gid_mappings),
+        setgroups=builder.setgroups,
+    )
+
+
+def _new_time_namespace(builder: Builder) -> Namespace:
+    wanted = builder.linux.time_offsets
+    offsets = ""
+    for name, number in CLOCKS.items():
+        offset = getattr(wanted, name, None)
+        if offset is not None:
+            offsets += f"{number} {offset.secs or 0} {offset.nanosecs or 0}\n"
+    return Namespace("ns:time", "time", offsets=offsets)
+
+
+def _maps_only_self(mappings: Sequence[LinuxIDMapping] | None) -> bool:
+    rows = list(mappings or ())
+    return len(rows) == 1 and rows[0].size == 1
+
+
+# ---- what the namespaces carry -----------------------------------------------------------------
+
+
+def _identity(builder: Builder) -> None:
+    builder.add(Step("new_session", "start a session"))
+    _keyring(builder)
+    if "network" in builder.new:
+        builder.add(Step("loopback_up", "bring the loopback device up"))
+
+
+def _keyring(builder: Builder) -> None:
+    if builder.request.new_keyring:
+        name = f"_ses.{builder.request.id}"
+        builder.add(Step("join_keyring", f"join the session keyring {name}", name=name))
+
+
+def _names_and_sysctls(builder: Builder) -> None:
+    spec = builder.spec
+    if spec.hostname:
+        builder.add(Step("set_hostname", f"name the host {spec.hostname}", name=spec.hostname))
+    if spec.domainname:
+        title = f"name the domain {spec.domainname}"
+        builder.add(Step("set_domainname", title, name=spec.domainname))
+    sysctls = builder.linux.sysctl or {}
+    if sysctls:
+        title = f"set {len(sysctls)} sysctls"
+        builder.add(Step("write_sysctls", title, values=sorted(sysctls.items())))
+
+
+def _console(builder: Builder, target: SpecProcess, *, mount: bool = True) -> None:
+    size = builder.request.console_size
+    if size is None and target.console_size is not None:
+        size = (target.console_size.height, target.console_size.width)
+    builder.add(
+        Step(
+            "console",
+            "open a terminal",
+            size=size,
+            mount=mount,
+            uid=target.user.uid if target.user else 0,
+        )
+    )
+
+
+def _hooks(builder: Builder, kind: str, hooks: Sequence[Hook] | None) -> None:
+    if hooks:
+        rows = [
+            (hook.path, list(hook.args or [hook.path]), list(hook.env or ()), hook.timeout)
+            for hook in hooks
+        ]
+        state = builder.request.state.get(kind, ("{}", ""))
+        title = f"run {len(rows)} {kind} hook{'s' if len(rows) > 1 else ''}"
+        builder.add(Step("run_hooks", title, kind=kind, hooks=rows, state=state))
+
+
+def _refuse_unsupported(builder: Builder) -> None:
+    """Silence would be a lie about isolation: what is asked for and not done is an error."""
+    spec, facts = builder.spec, builder.facts
+    for type in sorted(builder.new | set(builder.joined)):
+        if type not in facts.namespaces:
+            raise UnsupportedError(
+                f"$.linux.namespaces: this kernel has no {NAMESPACE_FILES[type]} namespaces",
+                op="plan",
+            )
+    if not builder.has_namespace("mount") and spec.mounts:
+        raise UnsupportedError(
+            "$.mounts: without a mount namespace these would be mounted on the host", op="plan"
+        )
+    for name in ("scheduler", "io_priority", "exec_cpu_affinity"):
+        if getattr(spec.process, name, None) is not None:
+            raise UnsupportedError(f"$.process.{_camel(name)}: not supported yet", op="plan")
+    for name in ("intel_rdt", "net_devices", "personality", "memory_policy", "mount_label"):
+        if getattr(builder.linux, name, None):
+            raise UnsupportedError(f"$.linux.{_camel(name)}: not supported yet", op="plan")
+    if builder.linux.seccomp is not None and not builder.request.filter:
+        raise UnsupportedError("$.linux.seccomp: not supported yet", op="plan")
+    for index, mount in enumerate(spec.mounts or ()):
+        if mount.uid_mappings or mount.gid_mappings:
+            raise UnsupportedError(f"$.mounts[{index}].uidMappings: not supported yet", op="plan")
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join({"cpu": "CPU"}.get(part, part.capitalize()) for part in rest)

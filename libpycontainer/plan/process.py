@@ -1,0 +1,237 @@
+"""The process itself: limits, capabilities, environment, and the last act."""
+
+from __future__ import annotations
+
+from libpycontainer.errors import Problem, SpecError
+from libpycontainer.plan.model import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from libpycontainer.host import Facts
+    from libpycontainer.plan.build import Builder
+    from libpycontainer.spec.models import Process as SpecProcess
+
+# linux/capability.h, by number.
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+
+# asm-generic/resource.h, by number.
+RLIMITS = (
+    "RLIMIT_CPU",
+    "RLIMIT_FSIZE",
+    "RLIMIT_DATA",
+    "RLIMIT_STACK",
+    "RLIMIT_CORE",
+    "RLIMIT_RSS",
+    "RLIMIT_NPROC",
+    "RLIMIT_NOFILE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_AS",
+    "RLIMIT_LOCKS",
+    "RLIMIT_SIGPENDING",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_RTTIME",
+)
+
+DEFAULT_UMASK = 0o022
+EFFECTIVE, PERMITTED, BOUNDING, INHERITABLE, AMBIENT = range(5)
+_SETS = ("effective", "permitted", "bounding", "inheritable", "ambient")
+
+
+def capability_mask(names: Sequence[str] | None) -> tuple[int, list[str]]:
+    """A set of capability names as a bit mask, and the names that mean nothing here."""
+    mask, unknown = 0, []
+    for name in names or ():
+        try:
+            mask |= 1 << CAPABILITIES.index(name)
+        except ValueError:
+            unknown.append(name)
+    return mask, unknown
+
+
+def capability_sets(
+    process: SpecProcess, facts: Facts, *, maps_users: bool
+) -> tuple[list[int], list[str]]:
+    """The five sets as masks that this host can grant, and a warning for what it cannot.
+
+    Sets that are absent are empty ones: a container without the field gets no capabilities.
+    """
+    sets, warnings = [], []
+    available = (1 << facts.last_cap + 1) - 1
+    if not maps_users:
+        # A new user namespace comes with the full set, any other process with its bounding set.
+        available &= facts.bounding
+    for name in _SETS:
+        mask, unknown = capability_mask(getattr(process.capabilities, name, None))
+        missing = mask & ~available
+        unavailable = [cap for bit, cap in enumerate(CAPABILITIES) if missing >> bit & 1]
+        for capability in [*unknown, *unavailable]:
+            warnings.append(f"ignoring unknown or unavailable capability {capability} ({name})")
+        sets.append(mask & available)
+    sets[EFFECTIVE] &= sets[PERMITTED]
+    # The kernel raises only what is both permitted and inheritable (man 7 capabilities).
+    refused = sets[AMBIENT] & ~(sets[PERMITTED] & sets[INHERITABLE])
+    if refused:
+        warnings.append("ignoring ambient capabilities that are not permitted and inheritable")
+    sets[AMBIENT] &= ~refused
+    return sets, warnings
+
+
+def rlimit_rows(process: SpecProcess) -> list[tuple[str, int, int, int]]:
+    """``(name, number, soft, hard)`` of every limit."""
+    return [
+        (limit.type, RLIMITS.index(limit.type), limit.soft, limit.hard)
+        for limit in process.rlimits or ()
+    ]
+
+
+def enter_steps(builder: Builder, process: SpecProcess) -> None:
+    """What must happen while the process still sees the host and has the caller's privileges."""
+    plan = builder.plan
+    if process.oom_score_adj is not None:
+        plan.enter.append(
+            Step(
+                "set_oom_score_adj",
+                f"set oom_score_adj to {process.oom_score_adj}",
+                value=process.oom_score_adj,
+            )
+        )
+    limits = rlimit_rows(process)
+    if limits and builder.maps_users:
+        # A user namespace cannot raise a hard limit, so it is raised before entering one.
+        plan.enter.append(Step("raise_rlimits", "raise hard limits", limits=limits))
+    plan.enter.append(Step("forbid_tracing", "become untraceable"))
+
+
+def prepare_steps(builder: Builder, process: SpecProcess) -> None:
+    """Everything about the program that can be found out, and fail, before ``start``."""
+    args = list(process.args or ())
+    builder.add(
+        Step(
+            "prepare_program",
+            f"find the program {args[0] if args else ''!r}",
+            args=args,
+            env=_environment(builder, process),
+            cwd=process.cwd,
+            uid=process.user.uid if process.user else 0,
+        )
+    )
+
+
+def execute_steps(builder: Builder, process: SpecProcess, *, nfds: int) -> None:
+    limits = rlimit_rows(process)
+    if limits:
+        names = ", ".join(f"{name} {soft}:{hard}" for name, _number, soft, hard in limits)
+        builder.add(Step("set_rlimits", f"limit {names}", limits=limits))
+    if process.apparmor_profile:
+        builder.add(
+            Step(
+                "set_exec_label",
+                f"use the AppArmor profile {process.apparmor_profile}",
+                attribute="apparmor/exec",
+                label=f"exec {process.apparmor_profile}",
+            )
+        )
+    if process.selinux_label:
+        builder.add(
+            Step(
+                "set_exec_label",
+                f"use the SELinux label {process.selinux_label}",
+                attribute="exec",
+                label=process.selinux_label,
+            )
+        )
+    title, arguments = _execute_arguments(builder, process, nfds)
+    builder.add(Step("execute", title, **arguments))
+
+
+def _execute_arguments(
+    builder: Builder, process: SpecProcess, nfds: int
+) -> tuple[str, dict[str, Any]]:
+    sets, warnings = capability_sets(process, builder.facts, maps_users=builder.maps_users)
+    builder.plan.warnings += warnings
+    user = process.user
+    groups: list[int] | None = list((user and user.additional_gids) or ())
+    if not builder.setgroups:
+        if groups:
+            problem = Problem("$.process.user.additionalGids", "setgroups is denied here")
+            raise SpecError([problem])
+        groups = None
+    uid, gid = (user.uid, user.gid) if user else (0, 0)
+    umask = DEFAULT_UMASK if user is None or user.umask is None else user.umask
+    title = f"run it as {uid}:{gid}"
+    return title, {
+        "cwd": process.cwd,
+        "uid": uid,
+        "gid": gid,
+        "groups": groups,
+        "umask": umask,
+        "effective": sets[EFFECTIVE],
+        "permitted": sets[PERMITTED],
+        "bounding": sets[BOUNDING],
+        "inheritable": sets[INHERITABLE],
+        "ambient": sets[AMBIENT],
+        "last_cap": builder.facts.last_cap,
+        "no_new_privileges": bool(process.no_new_privileges),
+        "filter": builder.request.filter,
+        "filter_flags": builder.request.filter_flags,
+        "nfds": nfds,
+    }
+
+
+def _environment(builder: Builder, process: SpecProcess) -> list[str]:
+    """The configured environment; a later setting of a name wins, as it does for runc."""
+    chosen: dict[str, str] = {}
+    for entry in process.env or ():
+        name = entry.partition("=")[0]
+        chosen.pop(name, None)
+        chosen[name] = entry
+    for entry in builder.request.extra_env:
+        chosen[entry.partition("=")[0]] = entry
+    return list(chosen.values())
