@@ -1,0 +1,137 @@
+"""libpycontainer: containers as Python objects.
+
+    import libpycontainer as lc
+
+    lc.run(["python3", "-c", "print(1)"], memory="256M", pids=64, timeout=10)
+
+    with lc.Factory() as factory:
+        with factory.create("web-1", lc.Spec.load("bundle/config.json"), bundle="bundle") as web:
+            web.start()
+            web.wait(timeout=10)
+
+The rooms, in the order in which they may import each other (upwards only):
+
+    errors.py         every exception
+    syscalls.py       typed wrappers over the C shim (csrc/), and Fd
+    spec/             the OCI documents: typed models, and the light reader
+    validate/         what is wrong with a configuration on this host
+    host.py           the host's facts
+    plan/             PURE: configuration + facts -> steps
+    hooks.py          running one hook
+    init/             what becomes a container's init; executes steps, decides nothing
+    cgroups/          managers for v1, hybrid, v2 and none
+    store.py status.py waiting.py undo.py log.py    records, observation, ends, clean-up
+    interpreter.py namespaces.py conversation.py launch.py streams.py    from a plan to an init
+    lifecycle.py creation.py joining.py    create and exec, in order
+    process.py container.py factory.py    the three nouns
+    sandbox.py communicate.py    lc.run
+    tty.py            relaying a terminal
+    cli/              pyrunc, one verb per file
+
+Importing this package imports nothing else: each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from libpycontainer._version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from libpycontainer.container import Container
+    from libpycontainer.errors import (
+        AlreadyExistsError,
+        CalledProcessError,
+        CgroupError,
+        ContainerError,
+        ExecutableError,
+        HookError,
+        InterpreterError,
+        InvalidIDError,
+        NotFoundError,
+        Problem,
+        ProtocolError,
+        SpecError,
+        StatusError,
+        StepError,
+        TimeoutExpired,
+        UnsupportedError,
+    )
+    from libpycontainer.factory import Factory
+    from libpycontainer.process import Process
+    from libpycontainer.sandbox import CompletedProcess, run
+    from libpycontainer.spec.models import Features, Spec, State
+    from libpycontainer.streams import DEVNULL, PIPE, STDOUT
+
+_HOMES = {
+    "container": ("Container",),
+    "errors": (
+        "AlreadyExistsError",
+        "CalledProcessError",
+        "CgroupError",
+        "ContainerError",
+        "ExecutableError",
+        "HookError",
+        "InterpreterError",
+        "InvalidIDError",
+        "NotFoundError",
+        "Problem",
+        "ProtocolError",
+        "SpecError",
+        "StatusError",
+        "StepError",
+        "TimeoutExpired",
+        "UnsupportedError",
+    ),
+    "factory": ("Factory",),
+    "process": ("Process",),
+    "sandbox": ("CompletedProcess", "run"),
+    "spec.models": ("Features", "Spec", "State"),
+    "streams": ("DEVNULL", "PIPE", "STDOUT"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - the three nouns first
+    "Factory",
+    "Container",
+    "Process",
+    "run",
+    "Spec",
+    "State",
+    "Features",
+    "CompletedProcess",
+    "PIPE",
+    "DEVNULL",
+    "STDOUT",
+    "ContainerError",
+    "SpecError",
+    "Problem",
+    "InvalidIDError",
+    "NotFoundError",
+    "AlreadyExistsError",
+    "StatusError",
+    "StepError",
+    "ExecutableError",
+    "HookError",
+    "CgroupError",
+    "UnsupportedError",
+    "InterpreterError",
+    "ProtocolError",
+    "TimeoutExpired",
+    "CalledProcessError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"libpycontainer.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

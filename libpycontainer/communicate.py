@@ -1,0 +1,108 @@
+"""Feeding and draining a process's pipes at once, so that neither side waits for the other."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from libpycontainer.errors import TimeoutExpired
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+    from libpycontainer.process import Process
+
+CHUNK = 65536
+
+
+class _Exchange:
+    """The pipes of one process, moved until all are at their end."""
+
+    def __init__(self, process: Process, input: bytes | None) -> None:
+        self.poll = select.poll()
+        self.readers: dict[int, tuple[IO[bytes], bytearray]] = {}
+        self.output: dict[str, bytearray] = {}
+        for name in ("stdout", "stderr"):
+            file = getattr(process, name)
+            if file is not None and not file.closed:
+                self.output[name] = bytearray()
+                self.readers[file.fileno()] = (file, self.output[name])
+                self.poll.register(file.fileno(), select.POLLIN)
+        self.stdin = process.stdin
+        self.left = memoryview(input or b"")
+        if self.stdin is not None and not self.stdin.closed:
+            os.set_blocking(self.stdin.fileno(), False)
+            if self.left:
+                self.poll.register(self.stdin.fileno(), select.POLLOUT)
+            else:
+                self._close_stdin()
+
+    @property
+    def open(self) -> bool:
+        return bool(self.readers) or self.stdin_open
+
+    @property
+    def stdin_open(self) -> bool:
+        return self.stdin is not None and not self.stdin.closed
+
+    def collected(self, name: str) -> bytes | None:
+        """What came out of a pipe so far; ``None`` where there is none."""
+        return bytes(self.output[name]) if name in self.output else None
+
+    def step(self, timeout: float | None) -> None:
+        for fd, _event in self.poll.poll(None if timeout is None else timeout * 1000):
+            if fd in self.readers:
+                self._read(fd)
+            elif self.stdin_open:
+                self._write(fd)
+
+    def _read(self, fd: int) -> None:
+        file, buffer = self.readers[fd]
+        data = os.read(fd, CHUNK)
+        if data:
+            buffer += data
+            return
+        self.poll.unregister(fd)
+        del self.readers[fd]
+        file.close()
+
+    def _write(self, fd: int) -> None:
+        try:
+            self.left = self.left[os.write(fd, self.left[:CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            # It closed its input, or ended: as subprocess does, that is no error of ours.
+            self.left = memoryview(b"")
+        if not self.left:
+            self.poll.unregister(fd)
+            self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        assert self.stdin is not None
+        try:
+            self.stdin.close()
+        except BrokenPipeError:
+            pass
+
+
+def communicate(
+    process: Process, input: bytes | None, timeout: float | None
+) -> tuple[bytes | None, bytes | None]:
+    """See :meth:`libpycontainer.Process.communicate`."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    exchange = _Exchange(process, input)
+    while exchange.open:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimeoutExpired(
+                f"process {process.pid} is still running after {timeout} s",
+                timeout=timeout or 0.0,
+                output=exchange.collected("stdout"),
+                stderr=exchange.collected("stderr"),
+            )
+        exchange.step(left)
+    process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    return exchange.collected("stdout"), exchange.collected("stderr")

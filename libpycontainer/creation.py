@@ -1,0 +1,229 @@
+"""Creating a container: the order of everything, and the way back from every point of it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from libpycontainer import conversation, host, launch, lifecycle, log, waiting
+from libpycontainer import syscalls as sys_
+from libpycontainer.cgroups import open_manager
+from libpycontainer.errors import ContainerError, Problem, SpecError
+from libpycontainer.plan import Request, build
+from libpycontainer.process import Process
+from libpycontainer.store import CONFIG, START_SOCKET
+from libpycontainer.undo import Undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from libpycontainer.cgroups.protocol import Manager
+    from libpycontainer.factory import Factory
+    from libpycontainer.host import Facts
+    from libpycontainer.plan import Plan
+    from libpycontainer.spec.models import LinuxResources, Spec
+    from libpycontainer.store import Entry
+    from libpycontainer.streams import Streams
+
+RECORD_VERSION = 1
+
+
+class Creation:
+    """One container in the making."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        id: str,
+        spec: Any,
+        *,
+        bundle: str | None,
+        no_pivot: bool,
+        new_keyring: bool,
+        read_only_tree: bool,
+        streams: dict[str, Any],
+    ) -> None:
+        self.factory = factory
+        self.id = id
+        self.facts = host.facts()
+        self.bundle = os.path.abspath(bundle if bundle is not None else ".")
+        self.spec, self.document = read_spec(spec)
+        terminal = bool(self.spec.process and self.spec.process.terminal)
+        self.process = Process(terminal=terminal, **streams)
+        self.no_pivot = no_pivot
+        self.new_keyring = new_keyring
+        self.read_only_tree = read_only_tree
+        self.record: dict[str, Any] = {}
+
+    def plan(self, manager: Manager, nfds: int) -> Plan:
+        """Check the configuration against this host and resolve it into steps."""
+        check(self.spec, self.facts)
+        self.record = self._record(manager)
+        request = Request(
+            self.id,
+            bundle=self.bundle,
+            rootfs=find_rootfs(self.spec, self.bundle),
+            state=lifecycle.split_documents(self.record),
+            nfds=nfds,
+            terminal=self.process.terminal,
+            console_size=self.process.console_size,
+            no_pivot=self.no_pivot,
+            new_keyring=self.new_keyring,
+            cgroup_mounts=manager.mounts(),
+            read_only_tree=self.read_only_tree,
+        )
+        plan = build(self.spec, self.facts, request)
+        for warning in plan.warnings:
+            log.warn(warning)
+        return plan
+
+    @property
+    def resources(self) -> LinuxResources | None:
+        return self.spec.linux.resources if self.spec.linux else None
+
+    def manager(self) -> Manager:
+        path = self.spec.linux.cgroups_path if self.spec.linux else None
+        return open_manager(
+            path,
+            self.id,
+            self.facts,
+            parent=self.factory.cgroup_parent,
+            rootless=not self.facts.privileged,
+        )
+
+    def _record(self, manager: Manager) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "version": RECORD_VERSION,
+            "id": self.id,
+            "ociVersion": self.spec.oci_version,
+            "bundle": self.bundle,
+            "rootfs": find_rootfs(self.spec, self.bundle),
+            "owner": os.geteuid(),
+            "cgroup": manager.record(),
+        }
+        if self.spec.annotations:
+            record["annotations"] = dict(self.spec.annotations)
+        if hooks := lifecycle.hook_rows(self.spec.hooks):
+            record["hooks"] = hooks
+        return record
+
+    def run(self) -> tuple[Entry, dict[str, Any]]:
+        """Do it. Returns the container's entry, unlocked, and its record; the process is attached."""
+        with Undo() as undo:
+            # First of all, so that the interpreter boots while everything below is found out.
+            spawner = launch.Spawner(self.factory.interpreter())
+            undo.push(spawner.close)
+            manager = self.manager()
+            streams = self.process.open_streams()
+            undo.push(streams.close)
+            plan = self.plan(manager, streams.nfds)
+            entry = self.factory.store.reserve(self.id)
+            undo.push(entry.unlock)
+            undo.push(entry.remove)
+            entry.save(self.record)
+            entry.save(self.document, CONFIG)
+            undo.push(manager.destroy)
+            undo.push(manager.kill)
+            manager.create(self.resources)
+            going = launch.Launch(spawner, conversation.CREATE, log.emit)
+            undo.push(going.abort)
+            self._clone(going, plan, manager, entry, streams)
+            self._mounted(going, manager)
+            going.talk.expect("ready")
+            self.record["created"] = _now()
+            entry.save(self.record)
+            if streams.console is not None:
+                self.process.attach_console(streams.receive_console())
+            pidfd = going.take_pidfd()
+            identity = waiting.Identity(going.pid, self.record["startTime"], child=True)
+            self.process.attach(identity, pidfd, streams)
+            undo.push(launch.end, pidfd)
+            going.talk.proceed()
+            undo.commit()
+        streams.close()
+        spawner.close()
+        entry.unlock()
+        return entry, self.record
+
+    def _clone(
+        self, going: launch.Launch, plan: Plan, manager: Manager, entry: Entry, streams: Streams
+    ) -> None:
+        fds = dict(streams.fds)
+        made = launch.gather_fds(plan, self.facts, fds)
+        try:
+            made += launch.cgroup_fds(manager, fds)
+            fds["start"] = listener = listen_for_start(entry)
+            made.append(listener)
+            going.clone(plan, fds)
+        finally:
+            for fd in made:
+                fd.close()
+        streams.close_theirs()
+        self.record["pid"] = going.pid
+        self.record["startTime"] = waiting.start_time(going.pid)
+        entry.save(self.record)
+        going.proceed()
+
+    def _mounted(self, going: launch.Launch, manager: Manager) -> None:
+        """The tree is made but not yet entered: limits, and the hooks that run outside."""
+        going.talk.expect("mounted")
+        manager.apply(self.resources)
+        for kind in ("prestart", "createRuntime"):
+            lifecycle.run_hooks(self.record, kind, "creating", going.pid)
+        going.talk.proceed()
+
+
+def read_spec(spec: Any) -> tuple[Spec, dict[str, Any]]:
+    """A configuration in any of its forms: as attributes for the planner, as JSON for the record."""
+    from libpycontainer.spec import light
+
+    if hasattr(spec, "to_dict"):
+        return spec, spec.to_dict()
+    if isinstance(spec, dict | str | bytes | os.PathLike):
+        spec = light.load(spec)
+    return spec, light.dump(spec)
+
+
+def check(spec: Spec, facts: Facts) -> None:
+    """Raise :class:`SpecError` with everything that is wrong; log what is only doubtful."""
+    from libpycontainer import validate
+
+    for problem in validate.ensure_valid(spec, facts):
+        log.warn(str(problem))
+    if spec.process is None:
+        raise SpecError([Problem("$.process", "required field missing: there is nothing to run")])
+
+
+def find_rootfs(spec: Spec, bundle: str) -> str:
+    """The root directory, absolute and without symlinks (a bundle's rootfs may be one)."""
+    if spec.root is None:
+        raise SpecError([Problem("$.root", "required field missing")])
+    path = os.path.realpath(os.path.join(bundle, spec.root.path))
+    if not os.path.isdir(path):
+        what = "is not a directory" if os.path.exists(path) else "does not exist"
+        raise SpecError([Problem("$.root.path", f"the root {path} {what}")])
+    return path
+
+
+def listen_for_start(entry: Entry) -> sys_.Fd:
+    """The socket that init will wait on. Reached by descriptor, as its path may be too long."""
+    directory = os.open(entry.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    with sys_.Fd(directory):
+        try:
+            return sys_.listen(f"/proc/self/fd/{directory}/{START_SOCKET}")
+        except OSError as error:
+            path = entry.file(START_SOCKET)
+            raise ContainerError(
+                f"cannot make {path}: {error.strerror}",
+                op="bind",
+                path=path,
+                errno=error.errno or 0,
+            ) from None
+
+
+def _now() -> str:
+    """The time in RFC 3339, UTC, with nanoseconds as runc writes it."""
+    nanoseconds = time.time_ns()
+    seconds = time.gmtime(nanoseconds // 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", seconds) + f".{nanoseconds % 1_000_000_000:09d}Z"

@@ -1,0 +1,183 @@
+"""The factory: where containers are made, found and listed."""
+
+from __future__ import annotations
+
+import os
+
+from libpycontainer import interpreter as interpreter_
+from libpycontainer.container import Container
+from libpycontainer.errors import ContainerError, NotFoundError
+from libpycontainer.store import Store, default_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from libpycontainer.streams import Stream
+
+LIBRARY_CGROUP = "/libpycontainer"
+
+
+class Factory:
+    """Makes, finds and lists the containers under one state root.
+
+    ``root`` defaults to /run/libpycontainer for root and $XDG_RUNTIME_DIR/libpycontainer otherwise;
+    the command ``pyrunc`` uses the same one, so either manages what the other made.
+    ``interpreter`` is a Python of the running version to make inits from, found by itself where
+    it can be. ``cgroup_parent`` is the group that containers without a ``cgroupsPath`` go under;
+    ``None`` stands for the caller's own.
+
+    A factory may be used from several threads and holds nothing that must be released; its
+    ``with`` block is for symmetry with what it makes.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        interpreter: str | None = None,
+        cgroup_parent: str | None = LIBRARY_CGROUP,
+    ) -> None:
+        self.store = Store(os.fspath(root) if root is not None else default_root())
+        self.cgroup_parent = cgroup_parent
+        self._given_interpreter = interpreter
+        self._interpreter: str | None = None
+
+    @property
+    def root(self) -> str:
+        """The state root, absolute."""
+        return self.store.root
+
+    def interpreter(self) -> str:
+        """The interpreter that inits are made from. Raises :class:`InterpreterError`."""
+        if self._interpreter is None:
+            self._interpreter = interpreter_.find(self._given_interpreter)
+        return self._interpreter
+
+    def create(
+        self,
+        id: str,
+        spec: Any,
+        *,
+        bundle: str | os.PathLike[str] | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        console_socket: str | None = None,
+        console_size: tuple[int, int] | None = None,
+        preserve_fds: int = 0,
+        pass_fds: Sequence[int] = (),
+        no_pivot: bool = False,
+        new_keyring: bool = True,
+        read_only_tree: bool = False,
+        pid_file: str | None = None,
+    ) -> Container:
+        """Create a container whose program waits for :meth:`Container.start` (runtime.md#create).
+
+        ``spec`` is a :class:`Spec`, a dict, JSON text or the path of a config.json; a relative
+        ``root.path`` counts from ``bundle`` (default: the current directory). Standard streams and
+        descriptors are as for :class:`Process`. ``no_pivot`` moves the root instead of pivot_root
+        (for hosts on an initramfs). ``read_only_tree`` makes the root and every mount below it
+        read-only. ``pid_file`` is written, whole, before this returns.
+
+        The caller owns the container, whose init is his child. Raises :class:`SpecError`,
+        :class:`InvalidIDError`, :class:`AlreadyExistsError`, :class:`StepError` and its kin,
+        :class:`HookError`, :class:`CgroupError`; then nothing is left behind.
+        """
+        from libpycontainer.creation import Creation
+        from libpycontainer.store import check_id
+
+        check_id(id)
+        creation = Creation(
+            self,
+            id,
+            spec,
+            bundle=None if bundle is None else os.fspath(bundle),
+            no_pivot=no_pivot,
+            new_keyring=new_keyring,
+            read_only_tree=read_only_tree,
+            streams={
+                "stdin": stdin,
+                "stdout": stdout,
+                "stderr": stderr,
+                "console_socket": console_socket,
+                "console_size": console_size,
+                "pass_fds": pass_fds,
+                "preserve_fds": preserve_fds,
+            },
+        )
+        entry, record = creation.run()
+        container = Container(self, entry, record, creation.process)
+        if pid_file is not None:
+            try:
+                write_pid_file(pid_file, creation.process.pid)
+            except BaseException:
+                container.delete(force=True)
+                raise
+        return container
+
+    def run(self, id: str, spec: Any, **options: Any) -> Container:
+        """:meth:`create` and :meth:`Container.start` in one; the options are create's.
+
+        When the start fails, the container is deleted again.
+        """
+        container = self.create(id, spec, **options)
+        try:
+            container.start()
+        except BaseException as error:
+            try:
+                container.delete(force=True)
+            except ContainerError as problem:
+                error.add_note(f"while deleting container {id}: {problem}")
+            raise
+        return container
+
+    def load(self, id: str) -> Container:
+        """A container that anybody made under this root. Raises :class:`NotFoundError`."""
+        entry = self.store.find(id)
+        record = entry.load()
+        if record is None:
+            # Its maker died before the first note, or is about to write it: a name, no container.
+            record = {"id": id}
+        return Container(self, entry, record, None)
+
+    def list(self) -> list[Container]:
+        """Every container under this root, by name."""
+        found = []
+        for id in self.store.ids():
+            try:
+                found.append(self.load(id))
+            except NotFoundError:
+                # Deleted since the directory was read.
+                continue
+        return found
+
+    def close(self) -> None:
+        """Let go of what the factory holds. Its containers live on."""
+
+    def __enter__(self) -> Factory:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid file so that a reader sees it whole or not at all."""
+    directory, name = os.path.split(os.path.abspath(path))
+    fresh = os.path.join(directory, f".{name}.{os.getpid()}")
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(fresh, path)
+    except OSError as error:
+        raise ContainerError(
+            f"cannot write the pid file {path}: {error.strerror}",
+            op="pid_file",
+            path=path,
+            errno=error.errno or 0,
+        ) from None

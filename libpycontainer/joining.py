@@ -1,0 +1,73 @@
+"""exec: one more process in a container that is there."""
+
+from __future__ import annotations
+
+from libpycontainer import conversation, host, launch, log, waiting
+from libpycontainer import syscalls as sys_
+from libpycontainer.errors import StatusError
+from libpycontainer.plan import Request, build_exec
+from libpycontainer.plan.build import join_flags
+from libpycontainer.undo import Undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from libpycontainer.container import Container
+    from libpycontainer.factory import Factory
+    from libpycontainer.process import Process
+
+
+def join(factory: Factory, container: Container, process: Process) -> None:
+    """Start ``process`` in ``container`` and attach it. See :meth:`Container.exec`."""
+    facts = host.facts()
+    with Undo() as undo:
+        spawner = launch.Spawner(factory.interpreter())
+        undo.push(spawner.close)
+        spec = container.spec
+        assert spec.process is not None
+        target = process.describe(spec.process)
+        streams = process.open_streams()
+        undo.push(streams.close)
+        request = Request(
+            container.id,
+            bundle=container.bundle,
+            nfds=streams.nfds,
+            terminal=process.terminal,
+            console_size=process.console_size,
+        )
+        plan = build_exec(spec, target, facts, request, join_flags=join_flags(spec))
+        for warning in plan.warnings:
+            log.warn(warning)
+        going = launch.Launch(spawner, conversation.EXEC, log.emit)
+        undo.push(going.abort)
+        fds = dict(streams.fds)
+        with _init_pidfd(container) as init:
+            fds["init"] = init
+            made = launch.cgroup_fds(container.cgroup, fds)
+            try:
+                going.clone(plan, fds)
+            finally:
+                for fd in made:
+                    fd.close()
+        streams.close_theirs()
+        started = waiting.start_time(going.pid)
+        going.proceed()
+        going.talk.expect("executing")
+        if streams.console is not None:
+            process.attach_console(streams.receive_console())
+        going.talk.expect("")
+        identity = waiting.Identity(going.pid, started or 0, child=True)
+        process.attach(identity, going.take_pidfd(), streams)
+        undo.commit()
+    streams.close()
+    spawner.close()
+
+
+def _init_pidfd(container: Container) -> sys_.Fd:
+    """Through it the process enters: the namespaces of exactly the init that was looked at."""
+    process = container.process
+    pidfd = process and waiting.open_pidfd(process.pid, container._record["startTime"])
+    if not pidfd:
+        raise StatusError(
+            f"cannot exec in container {container.id}: it is stopped", verb="exec", status="stopped"
+        )
+    return pidfd

@@ -1,0 +1,83 @@
+"""The hooks that the caller's side runs, and the state document that every hook is given."""
+
+from __future__ import annotations
+
+from libpycontainer import hooks as hooks_
+from libpycontainer.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from libpycontainer.spec.models import Hooks
+
+INSIDE = {"createContainer": "creating", "startContainer": "created"}
+"""The kinds that init runs, and the status that they are shown."""
+
+_PID = "@PID@"
+
+
+def state_document(record: Mapping[str, Any], status: str, pid: int | str) -> dict[str, Any]:
+    """The OCI state (runtime.md#state) of a container, in the specification's order."""
+    document: dict[str, Any] = {
+        "ociVersion": record["ociVersion"],
+        "id": record["id"],
+        "status": status,
+    }
+    if pid:
+        document["pid"] = pid
+    document["bundle"] = record["bundle"]
+    if record.get("annotations"):
+        document["annotations"] = record["annotations"]
+    return document
+
+
+def split_documents(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The documents for the hooks that run inside, cut at the pid, which only init knows."""
+    import json
+
+    result = {}
+    for kind, status in INSIDE.items():
+        text = json.dumps(state_document(record, status, _PID))
+        head, _, tail = text.partition(f'"{_PID}"')
+        result[kind] = (head, tail)
+    return result
+
+
+def hook_rows(hooks: Hooks | None) -> dict[str, list[dict[str, Any]]]:
+    """The hooks of the caller's side as the state record keeps them."""
+    rows = {}
+    kinds = {
+        "prestart": hooks.prestart if hooks else None,
+        "createRuntime": hooks.create_runtime if hooks else None,
+        "poststart": hooks.poststart if hooks else None,
+        "poststop": hooks.poststop if hooks else None,
+    }
+    for kind, entries in kinds.items():
+        if entries:
+            rows[kind] = [
+                {
+                    "path": hook.path,
+                    "args": list(hook.args or [hook.path]),
+                    "env": list(hook.env or ()),
+                    "timeout": hook.timeout,
+                }
+                for hook in entries
+            ]
+    return rows
+
+
+def run_hooks(record: Mapping[str, Any], kind: str, status: str, pid: int) -> None:
+    """Run one kind's hooks in order. Raises :class:`HookError` at the first that fails."""
+    entries: Sequence[Mapping[str, Any]] = record.get("hooks", {}).get(kind, ())
+    if not entries:
+        return
+    import json
+
+    document = json.dumps(state_document(record, status, pid)).encode()
+    for index, hook in enumerate(entries):
+        problem = hooks_.execute(hook["path"], hook["args"], hook["env"], hook["timeout"], document)
+        if problem:
+            message = f"hook {kind}[{index}] {hook['path']}: {problem}"
+            raise HookError(message, hook=kind, path=hook["path"])

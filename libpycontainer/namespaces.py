@@ -1,0 +1,157 @@
+"""Namespaces as descriptors, made or opened by the caller's side before init exists."""
+
+from __future__ import annotations
+
+import os
+
+from libpycontainer import syscalls as sys_
+from libpycontainer.errors import ContainerError, Problem, SpecError, UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libpycontainer.host import Facts
+    from libpycontainer.plan import Namespace
+
+NS_GET_NSTYPE = 0xB703
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def open_namespace(namespace: Namespace, facts: Facts) -> sys_.Fd:
+    """The descriptor that init will enter; the caller owns it.
+
+    Raises :class:`SpecError` for a path that is not such a namespace, and
+    :class:`ContainerError` where the kernel (or newuidmap) refuses.
+    """
+    if namespace.path:
+        return _existing(namespace)
+    if namespace.type == "user":
+        return _new_user(namespace, facts)
+    return _new_time(namespace)
+
+
+def _existing(namespace: Namespace) -> sys_.Fd:
+    from libpycontainer.plan.build import CLONE_FLAGS
+
+    where = f"$.linux.namespaces[type={namespace.type}].path"
+    try:
+        fd = sys_.Fd(os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        problem = Problem(where, f"cannot open {namespace.path}: {error.strerror}")
+        raise SpecError([problem]) from None
+    try:
+        kind = sys_.ioctl(fd.fileno(), NS_GET_NSTYPE)
+    except OSError:
+        kind = 0
+    if kind != CLONE_FLAGS[namespace.type]:
+        fd.close()
+        raise SpecError([Problem(where, f"{namespace.path} is not a {namespace.type} namespace")])
+    return fd
+
+
+def _new_user(namespace: Namespace, facts: Facts) -> sys_.Fd:
+    try:
+        parked = sys_.Parked(sys_.CLONE_NEWUSER)
+    except OSError as error:
+        hint = ""
+        if error.errno in (1, 28):
+            hint = " (are they switched off, or used up? see /proc/sys/user/max_user_namespaces)"
+        raise ContainerError(
+            f"cannot make a user namespace: {error.strerror}{hint}",
+            op="clone",
+            errno=error.errno or 0,
+        ) from None
+    with parked:
+        process = f"/proc/{parked.pid}"
+        if facts.privileged or _only_self(namespace, facts):
+            if not namespace.setgroups:
+                _write(f"{process}/setgroups", "deny")
+            _write(f"{process}/gid_map", namespace.gid_map)
+            _write(f"{process}/uid_map", namespace.uid_map)
+        else:
+            _map_with_helper("newgidmap", parked.pid, namespace.gid_map)
+            _map_with_helper("newuidmap", parked.pid, namespace.uid_map)
+        return sys_.Fd(os.open(f"{process}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _only_self(namespace: Namespace, facts: Facts) -> bool:
+    """Does it map the caller alone? The kernel lets everybody do that without a helper."""
+
+    def single(text: str, own: int) -> bool:
+        fields = text.split()
+        return len(fields) == 3 and fields[1:] == [str(own), "1"]
+
+    return single(namespace.uid_map, facts.euid) and single(namespace.gid_map, facts.egid)
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    with sys_.Fd(fd):
+        try:
+            os.write(fd, text.encode())
+        except OSError as error:
+            shown = "; ".join(text.splitlines())
+            raise ContainerError(
+                f"cannot write {shown!r} to {path}: {error.strerror}",
+                op="write",
+                path=path,
+                errno=error.errno or 0,
+            ) from None
+
+
+def _map_with_helper(name: str, pid: int, mapping: str) -> None:
+    """newuidmap and newgidmap hold the privilege to map what /etc/subuid grants the caller."""
+    from libpycontainer import hooks
+
+    path = _search(name)
+    if path is None:
+        raise UnsupportedError(
+            f"mapping more than the own id needs the program {name} (package uidmap)", op=name
+        )
+    arguments = [path, str(pid), *mapping.split()]
+    problem = hooks.execute(path, arguments, [], None, b"")
+    if problem:
+        raise ContainerError(f"{name} refused {mapping.strip()!r}: {problem}", op=name, path=path)
+
+
+def _search(name: str) -> str | None:
+    for directory in (os.environ.get("PATH") or _DEFAULT_PATH).split(":"):
+        path = os.path.join(directory, name)
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _new_time(namespace: Namespace) -> sys_.Fd:
+    with sys_.Parked(0, sys_.CLONE_NEWTIME) as parked:
+        if namespace.offsets:
+            _write(f"/proc/{parked.pid}/timens_offsets", namespace.offsets)
+        path = f"/proc/{parked.pid}/ns/time_for_children"
+        return sys_.Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def open_trees(paths: Sequence[tuple[str, bool]]) -> list[sys_.Fd]:
+    """Detached copies of mounts, ``(path, recursive)`` each; the caller owns them.
+
+    They no longer share events with the host's mounts: what is mounted into them stays inside.
+    """
+    trees: list[sys_.Fd] = []
+    try:
+        for path, recursive in paths:
+            try:
+                tree = sys_.clone_tree(sys_.AT_FDCWD, path, recursive=recursive)
+                trees.append(tree)
+                sys_.mount_setattr(tree.fileno(), propagation=sys_.MS_SLAVE, recursive=recursive)
+            except OSError as error:
+                raise ContainerError(
+                    f"cannot copy the mounts at {path}: {error.strerror}",
+                    op="open_tree",
+                    path=path,
+                    errno=error.errno or 0,
+                ) from None
+    except BaseException:
+        for tree in trees:
+            tree.close()
+        raise
+    return trees

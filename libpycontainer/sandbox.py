@@ -1,0 +1,298 @@
+"""lc.run: one program, one throw-away container, subprocess.run's manners."""
+
+from __future__ import annotations
+
+import os
+
+from libpycontainer.errors import CalledProcessError, ContainerError, TimeoutExpired
+from libpycontainer.factory import Factory
+from libpycontainer.streams import PIPE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from libpycontainer.container import Container
+    from libpycontainer.process import Process
+    from libpycontainer.streams import Stream
+
+__all__ = ["CalledProcessError", "CompletedProcess", "run"]
+
+CPU_PERIOD = 100_000
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PRIVATE = ("/tmp", "/run", "/dev", "/proc")
+_NAMESPACES = ("pid", "ipc", "uts", "mount", "cgroup")
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_MASKED = (
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/proc/scsi",
+    "/sys/firmware",
+)
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+class CompletedProcess:
+    """What :func:`run` returns, with subprocess's attributes.
+
+    ``returncode`` is negative for a signal; ``stdout`` and ``stderr`` are ``None`` unless captured,
+    text when that was asked for and bytes otherwise.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        returncode: int,
+        stdout: Any = None,
+        stderr: Any = None,
+    ) -> None:
+        self.args = args
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def check_returncode(self) -> None:
+        """Raise :class:`CalledProcessError` unless the exit code is 0."""
+        if self.returncode:
+            raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
+
+    def __repr__(self) -> str:
+        parts = [f"args={self.args!r}", f"returncode={self.returncode!r}"]
+        parts += [
+            f"{name}={value!r}"
+            for name, value in (("stdout", self.stdout), ("stderr", self.stderr))
+            if value is not None
+        ]
+        return f"CompletedProcess({', '.join(parts)})"
+
+
+def run(
+    args: Sequence[str],
+    *,
+    rootfs: str | os.PathLike[str] = "/",
+    input: bytes | str | None = None,
+    stdin: Stream = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    capture_output: bool = False,
+    text: bool = False,
+    encoding: str | None = None,
+    check: bool = False,
+    timeout: float | None = None,
+    memory: int | str | None = None,
+    cpus: float | None = None,
+    pids: int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: int | str | tuple[int, int] | None = None,
+    network: bool = False,
+    binds: Sequence[str | tuple[str, ...]] = (),
+    hostname: str = "sandbox",
+    capabilities: Sequence[str] = (),
+    factory: Factory | None = None,
+) -> CompletedProcess:
+    """Run a program in a container of its own, wait for it, and delete the container.
+
+    With ``rootfs="/"`` it sees the host's own files, all of them read-only, with a /tmp, /run,
+    /proc and /dev of its own; any other directory becomes its root, writable. It has no network
+    but its own loopback (``network=True``: the host's), no capabilities unless named, cannot gain
+    privileges, and runs as the caller's own user, or as ``user`` (a uid, ``"uid:gid"``,
+    ``(uid, gid)``) where the caller is root. What it started ends with it.
+
+    ``memory`` is in bytes or "256M", ``cpus`` in processors, ``pids`` a number of tasks;
+    ``timeout`` in seconds: the program is then killed and :class:`TimeoutExpired` raised, with the
+    output so far. ``binds`` shows more of the host: ``"/data"``, ``"/data:/inside"``,
+    ``"/data:/inside:rw"`` (read-only unless "rw"). ``env`` is the whole environment; by default
+    it is a PATH, a HOME in /tmp and the locale. ``cwd`` defaults to the caller's directory when
+    the root is the host's, and to "/" otherwise.
+
+    Standard streams, ``input``, ``capture_output``, ``text``, ``encoding`` and ``check`` are
+    subprocess.run's. Raises :class:`CalledProcessError` with ``check``, :class:`ExecutableError`
+    for a missing program, :class:`CgroupError` for a limit that cannot be set here, and whatever
+    :meth:`Factory.create` raises. Nothing is left behind in any case.
+    """
+    if capture_output:
+        if stdout is not None or stderr is not None:
+            raise ValueError("stdout and stderr may not be used with capture_output")
+        stdout = stderr = PIPE
+    if input is not None:
+        if stdin is not None:
+            raise ValueError("stdin and input may not both be used")
+        stdin = PIPE
+    if encoding is None and text:
+        encoding = "utf-8"
+    root = os.path.realpath(os.fspath(rootfs))
+    host_view = root == "/"
+    config = _config(list(args), root, env, _directory(cwd, host_view), user, network, capabilities)
+    config["hostname"] = hostname
+    config["mounts"] = _mounts(host_view, network) + [_bind(bind) for bind in binds]
+    config["linux"]["resources"] = _resources(memory, cpus, pids)
+    factory = factory or Factory()
+    streams: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+    with factory.create(
+        f"run-{os.urandom(8).hex()}", config, bundle=root, read_only_tree=host_view, **streams
+    ) as container:
+        container.start()
+        process = container.process
+        assert process is not None
+        data = input.encode(encoding or "utf-8") if isinstance(input, str) else input
+        out, err = _communicate(container, process, data, timeout, encoding)
+        assert process.returncode is not None
+        completed = CompletedProcess(args, process.returncode, out, err)
+    if check:
+        completed.check_returncode()
+    return completed
+
+
+def _communicate(
+    container: Container,
+    process: Process,
+    input: bytes | None,
+    timeout: float | None,
+    encoding: str | None,
+) -> tuple[Any, Any]:
+    def decode(data: bytes | None) -> Any:
+        return data if data is None or encoding is None else data.decode(encoding)
+
+    try:
+        out, err = process.communicate(input, timeout)
+    except TimeoutExpired as expired:
+        raise TimeoutExpired(
+            f"{process.args or 'the program'} timed out after {timeout} s",
+            timeout=expired.timeout,
+            output=decode(expired.output),
+            stderr=decode(expired.stderr),
+        ) from None
+    return decode(out), decode(err)
+
+
+def _config(
+    args: list[str],
+    root: str,
+    env: Mapping[str, str] | None,
+    cwd: str,
+    user: int | str | tuple[int, int] | None,
+    network: bool,
+    capabilities: Sequence[str],
+) -> dict[str, Any]:
+    from libpycontainer.process import user_pair
+
+    privileged = os.geteuid() == 0
+    uid, gid = user_pair(user) or ((0, os.getegid()) if privileged else (0, 0))
+    namespaces = [{"type": name} for name in _NAMESPACES]
+    if not network:
+        namespaces.append({"type": "network"})
+    linux: dict[str, Any] = {
+        "namespaces": namespaces,
+        "maskedPaths": list(_MASKED),
+        "readonlyPaths": list(_READ_ONLY),
+    }
+    if not privileged:
+        # An ordinary user is root in a user namespace that maps nobody else.
+        namespaces.append({"type": "user"})
+        linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
+        linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
+    sets = ("bounding", "effective", "permitted")
+    return {
+        "ociVersion": "1.3.0",
+        "root": {"path": root, "readonly": False},
+        "process": {
+            "args": args,
+            "env": _environment(env),
+            "cwd": cwd,
+            "user": {"uid": uid, "gid": gid},
+            "capabilities": {name: list(capabilities) for name in sets},
+            "noNewPrivileges": True,
+        },
+        "linux": linux,
+    }
+
+
+def _environment(env: Mapping[str, str] | None) -> list[str]:
+    if env is None:
+        env = {"PATH": os.environ.get("PATH", DEFAULT_PATH), "HOME": "/tmp"}
+        locale = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
+        env.update({name: os.environ[name] for name in locale if name in os.environ})
+    return [f"{name}={value}" for name, value in env.items()]
+
+
+def _directory(cwd: str | None, host_view: bool) -> str:
+    if cwd is not None:
+        return cwd
+    if not host_view:
+        return "/"
+    here = os.getcwd()
+    # In a place that the container has of its own there is nothing of the caller's to be in.
+    hidden = any(here == place or here.startswith(place + "/") for place in _PRIVATE)
+    return "/" if hidden else here
+
+
+def _mounts(host_view: bool, network: bool) -> list[dict[str, Any]]:
+    def mount(where: str, kind: str, *options: str) -> dict[str, Any]:
+        return {"destination": where, "type": kind, "source": kind, "options": list(options)}
+
+    quiet = ("nosuid", "nodev", "noexec")
+    mounts = [
+        mount("/proc", "proc", *quiet),
+        mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=64k"),
+        mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=620"),
+        mount("/dev/shm", "tmpfs", *quiet, "mode=1777"),
+        mount("/dev/mqueue", "mqueue", *quiet),
+        mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777"),
+    ]
+    if host_view:
+        # The sockets in there (docker's, D-Bus's) would be a way out, read-only or not.
+        mounts.append(mount("/run", "tmpfs", "nosuid", "nodev", "mode=755"))
+    if not network:
+        # sysfs shows the network namespace it was mounted in; the host's would be the wrong one.
+        mounts.append(mount("/sys", "sysfs", *quiet, "ro"))
+    return mounts
+
+
+def _bind(bind: str | tuple[str, ...]) -> dict[str, Any]:
+    parts = tuple(bind.split(":")) if isinstance(bind, str) else tuple(os.fspath(b) for b in bind)
+    source, destination, mode = (*parts, *("", "ro")[len(parts) - 1 :])[:3]
+    if not 1 <= len(parts) <= 3 or mode not in ("ro", "rw") or not source:
+        raise ValueError(f"invalid bind {bind!r}: expected 'source[:destination[:ro|rw]]'")
+    source = os.path.abspath(source)
+    return {
+        "destination": destination or source,
+        "type": "bind",
+        "source": source,
+        "options": ["rbind", mode, "nosuid", "nodev"] + (["rro"] if mode == "ro" else []),
+    }
+
+
+def _resources(memory: int | str | None, cpus: float | None, pids: int | None) -> dict[str, Any]:
+    resources: dict[str, Any] = {}
+    if memory is not None:
+        resources["memory"] = {"limit": parse_size(memory)}
+    if cpus is not None:
+        if cpus <= 0:
+            raise ValueError(f"invalid cpus {cpus!r}: expected a positive number")
+        # The kernel's least quota is 1 ms.
+        quota = max(1000, int(cpus * CPU_PERIOD))
+        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD}
+    if pids is not None:
+        resources["pids"] = {"limit": pids}
+    return resources
+
+
+def parse_size(size: int | str) -> int:
+    """``"256M"`` in bytes: k, M, G and T are powers of 1024, as the kernel reads them."""
+    if isinstance(size, int):
+        return size
+    text = size.strip().lower()
+    for ending in ("ib", "b"):
+        text = text.removesuffix(ending)
+    unit = text[-1:] if text[-1:].isalpha() else ""
+    number = text[: len(text) - len(unit)].strip()
+    try:
+        return int(float(number) * (1 << _UNITS[unit]))
+    except (KeyError, ValueError, OverflowError):
+        raise ContainerError(
+            f"invalid size {size!r}: give bytes, or a number with K, M, G or T", op="size"
+        ) from None

@@ -1,0 +1,78 @@
+"""What a container's status is, and which verbs it allows.
+
+The status is never stored: it is observed from facts that cannot go stale, because a stored one
+would lie as soon as somebody dies between the deed and the note of it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+CREATING: Final = "creating"
+CREATED: Final = "created"
+RUNNING: Final = "running"
+PAUSED: Final = "paused"
+STOPPED: Final = "stopped"
+
+ALLOWED: Final = {
+    "start": frozenset({CREATED}),
+    "exec": frozenset({CREATED, RUNNING}),
+    "kill": frozenset({CREATING, CREATED, RUNNING, PAUSED}),
+    "delete": frozenset({CREATED, STOPPED}),
+    "pause": frozenset({CREATED, RUNNING}),
+    "resume": frozenset({PAUSED}),
+}
+"""Verb: the statuses in which it may be called (runtime.md#operations, and runc where it allows
+more: deleting a created container ends it)."""
+
+
+class Observation:
+    """The facts that a status follows from.
+
+    ``recorded``: the state record says that creation was completed. ``alive``: the init process
+    exists and is the one on record, not a zombie and not a later process with its number.
+    ``waiting``: something listens on start.sock. ``frozen``: the cgroup freezer is in force.
+    """
+
+    __slots__ = ("alive", "frozen", "recorded", "waiting")
+
+    def __init__(self, *, recorded: bool, alive: bool, waiting: bool, frozen: bool) -> None:
+        self.recorded = recorded
+        self.alive = alive
+        self.waiting = waiting
+        self.frozen = frozen
+
+
+def observe(facts: Observation) -> str:
+    """The status that these facts amount to."""
+    if not facts.alive:
+        return STOPPED
+    if not facts.recorded:
+        return CREATING
+    if facts.frozen:
+        return PAUSED
+    return CREATED if facts.waiting else RUNNING
+
+
+def check(verb: str, status: str, id: str) -> None:
+    """Raise :class:`~libpycontainer.errors.StatusError` unless ``status`` allows ``verb``."""
+    if status in ALLOWED[verb]:
+        return
+    from libpycontainer.errors import StatusError
+
+    raise StatusError(_refusal(verb, status, id), verb=verb, status=status)
+
+
+def _refusal(verb: str, status: str, id: str) -> str:
+    # The words are runc's where a client is known to look for them.
+    if verb == "kill":
+        return f"container not running: {id} is {status}"
+    if verb == "delete":
+        return f"cannot delete container {id} that is not stopped: {status}"
+    if verb == "start" and status == RUNNING:
+        return f"cannot start container {id}: it is running already"
+    if verb == "start" and status == STOPPED:
+        return f"cannot start container {id}: it has run and stopped"
+    return f"cannot {verb} container {id}: it is {status}"

@@ -1,0 +1,231 @@
+"""Where containers are recorded: one directory each under the state root.
+
+``state.json`` is the record, replaced as a whole and never edited; ``config.json`` the
+configuration as it was when the container was created; ``start.sock`` what init waits on. The
+directory itself is the name's reservation (mkdir is atomic) and its lock (flock ends with its
+holder, however that dies).
+"""
+
+from __future__ import annotations
+
+import os
+
+from libpycontainer.errors import (
+    AlreadyExistsError,
+    ContainerError,
+    InvalidIDError,
+    NotFoundError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STATE = "state.json"
+CONFIG = "config.json"
+START_SOCKET = "start.sock"
+LOCK_TIMEOUT = 10.0
+MAX_ID = 255
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+
+
+def default_root() -> str:
+    """/run/libpycontainer for root, $XDG_RUNTIME_DIR/libpycontainer for everybody else."""
+    if os.geteuid() == 0 and not _mapped_root():
+        return "/run/libpycontainer"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if os.geteuid() == 0 and not os.environ.get("XDG_RUNTIME_DIR"):
+        return "/run/libpycontainer"
+    return os.path.join(runtime, "libpycontainer")
+
+
+def _mapped_root() -> bool:
+    """Root of a user namespace only (as rootless podman runs us) may not write to /run."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split()[1:2] != ["0"]
+
+
+def check_id(id: str) -> None:
+    """Raise :class:`InvalidIDError` unless ``id`` is a name that runc would take."""
+    if not isinstance(id, str) or not id or id in (".", ".."):
+        raise InvalidIDError(f"invalid container id {id!r}: it must not be empty, '.' or '..'")
+    if len(id) > MAX_ID:
+        raise InvalidIDError(f"invalid container id: {len(id)} characters, {MAX_ID} at most")
+    if not _ID_CHARACTERS.issuperset(id):
+        raise InvalidIDError(
+            f"invalid container id {id!r}: only letters, digits and the characters _+-. may be used"
+        )
+
+
+class Store:
+    """The containers under one state root, which is made (mode 0700) when it is first written."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def reserve(self, id: str) -> Entry:
+        """Take a name for a new container; the entry comes locked.
+
+        Raises :class:`AlreadyExistsError` when it is taken, also by a caller who is not done.
+        """
+        check_id(id)
+        path = os.path.join(self.root, id)
+        try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            os.mkdir(path, 0o700)
+        except FileExistsError as error:
+            if error.filename != path:
+                raise self._unusable(error) from None
+            raise AlreadyExistsError(
+                f"container with given ID already exists: {id}", op="create", path=path
+            ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+        entry = Entry(id, path)
+        entry.lock()
+        return entry
+
+    def _unusable(self, error: OSError) -> ContainerError:
+        return ContainerError(
+            f"cannot use the state root {self.root}: {error.strerror}",
+            op="create",
+            path=self.root,
+            errno=error.errno or 0,
+        )
+
+    def find(self, id: str) -> Entry:
+        """An existing container's entry, not locked. Raises :class:`NotFoundError`."""
+        check_id(id)
+        path = os.path.join(self.root, id)
+        if not os.path.isdir(path):
+            raise NotFoundError(f"container does not exist: {id}", op="load", path=path)
+        return Entry(id, path)
+
+    def ids(self) -> list[str]:
+        """The names that are taken, sorted."""
+        try:
+            with os.scandir(self.root) as entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if _ID_CHARACTERS.issuperset(entry.name) and entry.is_dir(follow_symlinks=False)
+                )
+        except FileNotFoundError:
+            return []
+
+
+class Entry:
+    """One container's directory."""
+
+    def __init__(self, id: str, path: str) -> None:
+        self.id = id
+        self.path = path
+        self._directory = -1
+
+    def lock(self, timeout: float = LOCK_TIMEOUT) -> None:
+        """Exclude every other caller that changes this container. Waits ``timeout`` seconds."""
+        import fcntl
+        import time
+
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFoundError(f"container does not exist: {self.id}", path=self.path) from None
+        deadline = time.monotonic() + timeout
+        delay = 0.0005
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(fd)
+                    raise AlreadyExistsError(
+                        f"container {self.id} is busy: another call has held it for {timeout:g} s",
+                        op="lock",
+                        path=self.path,
+                    ) from None
+                time.sleep(delay)
+                delay = min(delay * 2, 0.02)
+        # The name may have been deleted, and taken again, while we waited for the old directory.
+        if not self._still_ours(fd):
+            os.close(fd)
+            raise NotFoundError(f"container does not exist: {self.id}", path=self.path)
+        self._directory = fd
+
+    def _still_ours(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def unlock(self) -> None:
+        fd, self._directory = self._directory, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Entry:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.unlock()
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def save(self, record: dict[str, Any], name: str = STATE) -> None:
+        """Replace the record: a reader sees the old one or the new one, whole."""
+        import json
+
+        path = self.file(name)
+        fresh = f"{path}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(fresh, flags, 0o600)
+            try:
+                view = memoryview(json.dumps(record, separators=(",", ":")).encode())
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+            os.rename(fresh, path)
+        except OSError as error:
+            raise ContainerError(
+                f"cannot write {path}: {error.strerror}",
+                op="save",
+                path=path,
+                errno=error.errno or 0,
+            ) from None
+
+    def load(self, name: str = STATE) -> dict[str, Any] | None:
+        """The record, or ``None`` where its maker has not come that far."""
+        import json
+
+        path = self.file(name)
+        try:
+            with open(path, "rb") as file:
+                record = json.loads(file.read())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ContainerError(f"cannot read {path}: {error}", op="load", path=path) from None
+        if not isinstance(record, dict):
+            raise ContainerError(f"cannot read {path}: not an object", op="load", path=path)
+        return record
+
+    def remove(self) -> None:
+        """Forget the container. What is missing already is fine."""
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return
+        # The record goes last but one: without it `delete` could not clean up after a crash here.
+        for name in sorted(names, key=lambda name: name == STATE):
+            try:
+                os.unlink(self.file(name))
+            except FileNotFoundError:
+                pass
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            pass

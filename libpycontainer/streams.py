@@ -1,0 +1,136 @@
+"""A process's standard streams and extra descriptors, as the caller asks for them."""
+
+from __future__ import annotations
+
+import os
+
+from libpycontainer import syscalls as sys_
+from libpycontainer.errors import ContainerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, Protocol
+
+    class HasFileno(Protocol):
+        def fileno(self) -> int: ...
+
+    Stream = int | HasFileno | None
+
+# subprocess's own numbers, so that either module's constants may be given.
+PIPE: Final = -1
+STDOUT: Final = -2
+DEVNULL: Final = -3
+
+
+class Streams:
+    """The descriptors of one process: ``fds`` for init by name, ``ours`` the caller's pipe ends.
+
+    :meth:`close_theirs` once init has them, :meth:`close` on failure.
+    """
+
+    def __init__(
+        self,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        *,
+        terminal: bool = False,
+        console_socket: str | None = None,
+        pass_fds: Sequence[int] = (),
+        preserve_fds: int = 0,
+    ) -> None:
+        self.fds: dict[str, sys_.Fd | int] = {}
+        self.ours: dict[int, sys_.Fd] = {}
+        self.console: sys_.Fd | None = None
+        """Where the terminal's master will arrive, when the caller keeps it himself."""
+        self._made: list[sys_.Fd] = []
+        extra = [*range(3, 3 + preserve_fds), *pass_fds]
+        self.nfds = 3 + len(extra)
+        try:
+            if terminal:
+                self._terminal(console_socket)
+            else:
+                self._standard(stdin, stdout, stderr)
+            for index, fd in enumerate(extra):
+                self._extra(3 + index, fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def _terminal(self, console_socket: str | None) -> None:
+        if console_socket is None:
+            self.console, theirs = sys_.socketpair(sys_.SOCK_STREAM)
+        else:
+            try:
+                theirs = sys_.connect(console_socket, sys_.SOCK_STREAM)
+            except OSError as error:
+                raise ContainerError(
+                    f"cannot connect to the console socket {console_socket}: {error.strerror}",
+                    op="connect",
+                    path=console_socket,
+                    errno=error.errno or 0,
+                ) from None
+        self._made.append(theirs)
+        self.fds["console"] = theirs
+
+    def _standard(self, stdin: Stream, stdout: Stream, stderr: Stream) -> None:
+        self._one(0, stdin)
+        self._one(1, stdout)
+        if stderr == STDOUT:
+            self.fds["fd:2"] = self.fds["fd:1"]
+        else:
+            self._one(2, stderr)
+
+    def _one(self, number: int, wanted: Stream) -> None:
+        if wanted is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                # The caller runs without this stream; its program gets one that leads nowhere.
+                wanted = DEVNULL
+            else:
+                wanted = number
+        if wanted == PIPE:
+            reader, writer = (sys_.Fd(fd) for fd in os.pipe2(os.O_CLOEXEC))
+            theirs, mine = (reader, writer) if number == 0 else (writer, reader)
+            self._made.append(theirs)
+            self.ours[number] = mine
+            self.fds[f"fd:{number}"] = theirs
+        elif wanted == DEVNULL:
+            null = sys_.Fd(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+            self._made.append(null)
+            self.fds[f"fd:{number}"] = null
+        else:
+            self.fds[f"fd:{number}"] = wanted if isinstance(wanted, int) else wanted.fileno()
+
+    def _extra(self, number: int, fd: int) -> None:
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise ContainerError(
+                f"file descriptor {fd}, which was to be passed on as {number}, is not open",
+                op="preserve_fds",
+            ) from None
+        self.fds[f"fd:{number}"] = fd
+
+    def receive_console(self) -> sys_.Fd:
+        """The terminal's master, sent by init before its first word."""
+        assert self.console is not None
+        _name, fds = sys_.receive(self.console.fileno())
+        for fd in fds[1:]:
+            fd.close()
+        if not fds:
+            raise ContainerError("the container's init sent no terminal", op="console")
+        return fds[0]
+
+    def close_theirs(self) -> None:
+        for fd in self._made:
+            fd.close()
+
+    def close(self) -> None:
+        self.close_theirs()
+        for fd in self.ours.values():
+            fd.close()
+        if self.console is not None:
+            self.console.close()

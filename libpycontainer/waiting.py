@@ -1,0 +1,110 @@
+"""The end of a process, learnt through its pidfd, whoever's child it is."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from libpycontainer import hooks
+from libpycontainer import syscalls as sys_
+from libpycontainer.errors import ContainerError
+
+ENODATA = 61
+_EXIT_CODE_FIELD = 51
+_START_TIME_FIELD = 21
+
+
+class Identity:
+    """A process by number and start time (clock ticks since boot): numbers are used again."""
+
+    __slots__ = ("child", "pid", "start_time")
+
+    def __init__(self, pid: int, start_time: int, *, child: bool) -> None:
+        self.pid = pid
+        self.start_time = start_time
+        self.child = child
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command stands in parentheses and may hold anything, so count from the last of them.
+    return ["", "", *text.rpartition(")")[2].split()]
+
+
+def start_time(pid: int) -> int | None:
+    """When a process was started (field 22 of man 5 proc_pid_stat), ``None`` when it is gone."""
+    fields = _stat_fields(pid)
+    return int(fields[_START_TIME_FIELD]) if fields else None
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Is the process of that number still the one that was started then, and not a zombie?"""
+    fields = _stat_fields(pid)
+    if fields is None or int(fields[_START_TIME_FIELD]) != started:
+        return False
+    return fields[2] not in ("Z", "X")
+
+
+def open_pidfd(pid: int, started: int) -> sys_.Fd | None:
+    """A pidfd of exactly that process, ``None`` when it is gone. A zombie still has one."""
+    try:
+        pidfd = sys_.Fd(os.pidfd_open(pid))
+    except ProcessLookupError:
+        return None
+    # Checked after opening: from here on the number can no longer come to mean another process.
+    if start_time(pid) != started:
+        pidfd.close()
+        return None
+    return pidfd
+
+
+def wait_readable(fd: int, timeout: float | None) -> bool:
+    """Wait until a pidfd says that its process ended; false when the time (seconds) is up."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if poll.poll(None if left is None else left * 1000):
+            return True
+        if left == 0.0:
+            return False
+
+
+def exit_code(pidfd: int, identity: Identity) -> int:
+    """The exit code of an ended process, negative for a signal.
+
+    Ours is reaped. Of somebody else's the kernel tells (6.15 or newer) once that one has reaped
+    it; until then its zombie's stat does. Raises :class:`ContainerError` where it is lost.
+    """
+    try:
+        if identity.child:
+            return hooks.reap(pidfd)
+        return _foreign_exit_code(pidfd, identity)
+    except ChildProcessError:
+        return _foreign_exit_code(pidfd, identity)
+    except OSError as error:
+        if error.errno != ENODATA:
+            raise
+        raise ContainerError(
+            f"process {identity.pid} has ended, but another part of this program reaped it first "
+            "and this kernel (before 6.15) does not keep its exit status",
+            op="wait",
+            errno=ENODATA,
+        ) from None
+
+
+def _foreign_exit_code(pidfd: int, identity: Identity) -> int:
+    fields = _stat_fields(identity.pid)
+    if fields is not None and int(fields[_START_TIME_FIELD]) == identity.start_time:
+        # Zero for whoever may not trace it: then only its reaping brings the truth out.
+        return os.waitstatus_to_exitcode(int(fields[_EXIT_CODE_FIELD]))
+    status = sys_.exit_status(pidfd)
+    if status is None:
+        raise OSError(ENODATA, "the exit status is not known")
+    return os.waitstatus_to_exitcode(status)
