@@ -461,6 +461,11 @@ int lpc_memfd_create(const char *name, unsigned int flags)
     return result(syscall(SYS_memfd_create, name, flags));
 }
 
+int lpc_seal(int fd)
+{
+    return result(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
+}
+
 /* ---- the process's own properties --------------------------------------------------------- */
 
 int lpc_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)

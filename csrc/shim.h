@@ -106,6 +106,7 @@ int lpc_umount2(const char *path, int flags);
 int lpc_pivot_root(const char *new_root, const char *put_old);
 int lpc_fstatfs_type(int fd, int64_t *type);
 int lpc_memfd_create(const char *name, unsigned int flags);
+int lpc_seal(int fd);      /* against every change, of content and of seals */
 
 /* ---- the process's own properties -------------------------------------------------------- */
 

@@ -224,7 +224,7 @@ class Container:
             status_.check("kill", self.status, self.id)
             self._signal_init(number)
         elif number == KILL:
-            self.cgroup.kill()
+            self._kill_everything()
             if self._alive():
                 self._signal_init(KILL)
         else:
@@ -261,7 +261,12 @@ class Container:
         return process.wait(timeout)
 
     def processes(self) -> list[int]:
-        """The pids of everything that runs inside, as the caller's pid namespace has them."""
+        """The pids of everything that runs inside, as the caller's pid namespace has them.
+
+        Without a cgroup (rootless) that is everything in init's pid namespace.
+        """
+        if self.cgroup.mode == "none":
+            return waiting.pids_in_namespace_of(self.pid) if self.pid else []
         return self.cgroup.pids()
 
     def pause(self) -> None:
@@ -297,7 +302,8 @@ class Container:
                 status_.check("delete", status, self.id)
             self._kill_everything()
             self._end_init()
-            self.cgroup.destroy()
+            if "cgroup" in self._record:
+                self.cgroup.destroy()
             try:
                 lifecycle.run_hooks(self._record, "poststop", status_.STOPPED, 0)
             except ContainerError as error:
@@ -310,7 +316,8 @@ class Container:
     # ---- parts of the verbs ----------------------------------------------------------------
 
     def _kill_everything(self) -> None:
-        if "cgroup" in self._record:
+        # Without a cgroup (rootless) there is no list; init's end is its pid namespace's.
+        if "cgroup" in self._record and self.cgroup.mode != "none":
             self.cgroup.kill()
 
     def _end_init(self) -> None:

@@ -124,7 +124,8 @@ class Creation:
             entry.save(self.record)
             entry.save(self.document, CONFIG)
             undo.push(manager.destroy)
-            undo.push(manager.kill)
+            if manager.mode != "none":
+                undo.push(manager.kill)
             manager.create(self.resources)
             going = launch.Launch(spawner, conversation.CREATE, log.emit)
             undo.push(going.abort)

@@ -95,8 +95,6 @@ TIOCGPTPEER = 0x5441
 # wait(2): children made without an exit signal are only seen with it.
 WALL = 0x40000000
 
-F_ADD_SEALS = 1033
-ALL_SEALS = 0x0F
 MFD_CLOEXEC = 1
 MFD_ALLOW_SEALING = 2
 MFD_EXEC = 0x10
@@ -354,7 +352,7 @@ def send(sock: int, data: bytes, fds: Sequence[int] = (), flags: int = 0) -> Non
 
 
 def receive(sock: int, flags: int = 0) -> tuple[bytes, list[Fd]]:
-    """Receive one packet and own its descriptors. An empty packet is the other end's end-of-file."""
+    """Receive one packet and own its descriptors. An empty one is the other end's end-of-file."""
     data = ffi.new("char[]", MAX_PACKET)
     numbers = ffi.new("int[]", MAX_PACKET_FDS)
     count = ffi.new("int *")
@@ -509,9 +507,7 @@ def memfd(name: str, flags: int = 0) -> Fd:
 
 def seal(fd: int) -> None:
     """Forbid every later change of a memory file's content and seals."""
-    import fcntl
-
-    fcntl.fcntl(fd, F_ADD_SEALS, ALL_SEALS)
+    _check(lib.lpc_seal(fd), "F_ADD_SEALS")
 
 
 # ---- the process's own properties -----------------------------------------------------------

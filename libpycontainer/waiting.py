@@ -50,6 +50,21 @@ def is_alive(pid: int, started: int) -> bool:
     return fields[2] not in ("Z", "X")
 
 
+def pids_in_namespace_of(pid: int) -> list[int]:
+    """Every process that the caller may look at and that shares that one's pid namespace."""
+
+    def namespace(number: str | int) -> str:
+        try:
+            return os.readlink(f"/proc/{number}/ns/pid")
+        except OSError:
+            # It ended, or belongs to somebody else: not one of the container's.
+            return ""
+
+    wanted = namespace(pid)
+    found = [name for name in os.listdir("/proc") if name.isdigit() and namespace(name) == wanted]
+    return sorted(map(int, found)) if wanted else []
+
+
 def open_pidfd(pid: int, started: int) -> sys_.Fd | None:
     """A pidfd of exactly that process, ``None`` when it is gone. A zombie still has one."""
     try:

@@ -32,9 +32,10 @@ def main() -> NoReturn:
         clone_flags, enter, plan = receive_request(context)
         os.chdir("/")
         os.umask(0)
+        context.total = len(enter) + len(plan)
         run(context, enter)
         if clone(context, clone_flags):
-            run(context, plan)
+            run(context, plan, first=len(enter) + 1)
     except StepFailure as failure:
         context.report(failure)
     except BaseException as error:
@@ -73,10 +74,9 @@ def receive_request(context: Context) -> tuple[int, list[Any], list[Any]]:
     return clone_flags, enter, plan
 
 
-def run(context: Context, rows: list[tuple[str, str, dict[str, Any]]]) -> None:
+def run(context: Context, rows: list[tuple[str, str, dict[str, Any]]], first: int = 1) -> None:
     """Execute steps in order; a failing one raises :class:`StepFailure` that names it."""
-    context.total = len(rows)
-    for context.step, (op, title, arguments) in enumerate(rows, 1):
+    for context.step, (op, title, arguments) in enumerate(rows, first):
         context.title = title
         try:
             steps.TABLE[op](context, **arguments)

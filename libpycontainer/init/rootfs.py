@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from libpycontainer.init.context import Context
 
-EPERM, EACCES, EINVAL = 1, 13, 22
+EPERM, EACCES, ENODEV, EINVAL = 1, 13, 19, 22
 S_IFMT, S_IFCHR, S_IFBLK, S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 NODE_TYPES = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 NULL_DEVICE = os.makedev(1, 3)
@@ -103,7 +103,14 @@ def mount(
 def _new_filesystem(
     context: Context, fstype: str, source: str, data: list[tuple[str, str | None]], attributes: int
 ) -> sys_.Fd:
-    with sys_.fsopen(fstype) as filesystem:
+    try:
+        filesystem = sys_.fsopen(fstype)
+    except OSError as error:
+        if error.errno != ENODEV:
+            raise
+        message = f"{context.title}: this kernel knows no file system of that type"
+        context.fail(message, op="mount", path=fstype, errno=ENODEV)
+    with filesystem:
         fd = filesystem.fileno()
         try:
             sys_.fsconfig(fd, sys_.FSCONFIG_SET_STRING, "source", source)

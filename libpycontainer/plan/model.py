@@ -102,13 +102,12 @@ class Plan:
         """The plan as ``pyrunc run --dry-run`` prints it: one numbered line a step."""
         lines = [f"before: {self._namespace_line(namespace)}" for namespace in self.namespaces]
         lines += [f"before: copy the mounts at {tree.path}" for tree in self.trees]
-        lines += [f"enter: {step.title}" for step in self.enter]
-        total = len(self.steps)
+        total = len(self.enter) + len(self.steps)
         width = len(str(total))
-        lines += [
-            f"step {number:>{width}}/{total}: {step.title}"
-            for number, step in enumerate(self.steps, 1)
-        ]
+        for number, step in enumerate([*self.enter, *self.steps], 1):
+            if number == len(self.enter) + 1:
+                lines.append("clone init")
+            lines.append(f"step {number:>{width}}/{total}: {step.title}")
         return "\n".join(lines) + "\n"
 
     @staticmethod

@@ -143,8 +143,10 @@ def enter_steps(builder: Builder, process: SpecProcess) -> None:
             )
         )
     limits = rlimit_rows(process)
-    if limits and builder.maps_users:
-        # A user namespace cannot raise a hard limit, so it is raised before entering one.
+    if limits:
+        # Here a limit that may not be raised fails the creation, and a user namespace, which has
+        # no right to raise any, is not entered yet. The limits themselves come last: a low one
+        # would be in init's own way.
         plan.enter.append(Step("raise_rlimits", "raise hard limits", limits=limits))
     plan.enter.append(Step("forbid_tracing", "become untraceable"))
 
