@@ -14,10 +14,10 @@ The rooms, in the order in which they may import each other (upwards only):
     errors.py         every exception
     syscalls.py       typed wrappers over the C shim (csrc/), and Fd
     spec/             the OCI documents: typed models, and the light reader
-    validate/         what is wrong with a configuration on this host
     host.py           the host's facts
     plan/             PURE: configuration + facts -> steps
-    hooks.py          running one hook
+    validate/         what is wrong with a configuration on this host
+    reaping.py hooks.py    the end of a child; running one hook
     init/             what becomes a container's init; executes steps, decides nothing
     cgroups/          managers for v1, hybrid, v2 and none
     store.py status.py waiting.py undo.py log.py    records, observation, ends, clean-up

@@ -109,7 +109,7 @@ class Creation:
         return record
 
     def run(self) -> tuple[Entry, dict[str, Any]]:
-        """Do it. Returns the container's entry, unlocked, and its record; the process is attached."""
+        """Do it. Returns the container's entry, unlocked, and its record; attaches the process."""
         with Undo() as undo:
             # First of all, so that the interpreter boots while everything below is found out.
             spawner = launch.Spawner(self.factory.interpreter())
@@ -176,7 +176,7 @@ class Creation:
 
 
 def read_spec(spec: Any) -> tuple[Spec, dict[str, Any]]:
-    """A configuration in any of its forms: as attributes for the planner, as JSON for the record."""
+    """A configuration in any form: as attributes for the planner, as JSON for the record."""
     from libpycontainer.spec import light
 
     if hasattr(spec, "to_dict"):

@@ -148,7 +148,7 @@ class ProtocolError(ContainerError):
     """The other end of the conversation died, hung, or said something out of turn."""
 
 
-class TimeoutExpired(ContainerError):
+class TimeoutExpired(ContainerError):  # noqa: N818 - the name that subprocess gives it
     """The process was still running when the time was up; only ``lc.run`` kills it then.
 
     ``timeout`` is in seconds; ``output`` (also ``stdout``) and ``stderr`` hold what had been

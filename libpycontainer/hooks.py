@@ -6,9 +6,8 @@ Both sides run hooks, the caller's and init, so this module is part of what init
 from __future__ import annotations
 
 import os
-import select
-import time
 
+from libpycontainer import reaping
 from libpycontainer import syscalls as sys_
 
 TYPE_CHECKING = False
@@ -39,10 +38,10 @@ def execute(
         except OSError as error:
             return error.strerror or str(error)
         with pidfd:
-            in_time = _wait(pidfd, timeout)
+            in_time = reaping.wait_readable(pidfd.fileno(), timeout)
             if not in_time:
                 sys_.send_signal(pidfd.fileno(), KILL)
-            status = reap(pidfd)
+            status = reaping.reap(pidfd.fileno())
         if not in_time:
             return f"still running after {timeout} s, killed"
         if status == 0:
@@ -50,33 +49,3 @@ def execute(
         said = os.pread(output.fileno(), OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
         how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
         return f"{how}, output: {said}" if said else how
-
-
-def _wait(pidfd: sys_.Fd, timeout: float | None) -> bool:
-    """Wait for the end of a process; false when the time (seconds) is up first."""
-    poll = select.poll()
-    poll.register(pidfd.fileno(), select.POLLIN)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if poll.poll(None if left is None else left * 1000):
-            return True
-        if left == 0.0:
-            return False
-
-
-def reap(pidfd: sys_.Fd | int) -> int:
-    """The exit code of an ended child, negative for a signal, also when somebody else reaped it.
-
-    Raises ``OSError(ENODATA)`` where the kernel (before 6.15) has lost it to that somebody.
-    """
-    number = pidfd if isinstance(pidfd, int) else pidfd.fileno()
-    try:
-        result = os.waitid(os.P_PIDFD, number, os.WEXITED)
-    except ChildProcessError:
-        status = sys_.exit_status(number)
-        if status is None:
-            raise
-        return os.waitstatus_to_exitcode(status)
-    assert result is not None
-    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status

@@ -24,8 +24,8 @@ class Facts:
     """One host as one caller sees it. Capability sets are bit masks (bit n is capability n).
 
     ``setgroups`` is false where /proc/self/setgroups says deny, as in a user namespace that an
-    unprivileged process made; ``kcore`` says whether this kernel has /proc/kcore. Every default is that of an ordinary root on a current kernel, so
-    that tests state only what matters to them.
+    unprivileged process made; ``kcore`` says whether this kernel has /proc/kcore. Every default is
+    that of an ordinary root on a current kernel, so that tests state only what matters to them.
     """
 
     __slots__ = (

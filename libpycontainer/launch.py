@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from libpycontainer import conversation, hooks, interpreter, namespaces
+from libpycontainer import conversation, interpreter, namespaces, reaping
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import ContainerError, InterpreterError, ProtocolError, StepError
 
@@ -78,7 +78,7 @@ class Spawner:
     def reap(self) -> None:
         """Wait for the spawner's end, which follows its "started" at once."""
         try:
-            hooks.reap(self.pidfd)
+            reaping.reap(self.pidfd.fileno())
         except OSError:
             # Somebody else's waitpid(-1) took it, and the kernel is too old to tell: it is gone.
             pass
@@ -166,7 +166,7 @@ def end(pidfd: sys_.Fd) -> None:
     except ProcessLookupError:
         pass
     try:
-        hooks.reap(pidfd)
+        reaping.reap(pidfd.fileno())
     except OSError:
         pass
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from libpycontainer import reaping, waiting
 from libpycontainer import syscalls as sys_
-from libpycontainer import waiting
 from libpycontainer.errors import ContainerError, TimeoutExpired
 
 TYPE_CHECKING = False
@@ -28,8 +28,8 @@ class Process:
 
     ``stdin``, ``stdout`` and ``stderr`` are subprocess's: ``None`` inherits, ``PIPE``, ``DEVNULL``,
     ``STDOUT``, a descriptor or a file. With ``terminal`` the process gets a pseudo terminal: its
-    master is sent to ``console_socket`` or else kept as :attr:`console`. ``pass_fds`` become 3, 4 ...
-    inside, after ``preserve_fds`` descriptors of the caller's from 3 upwards.
+    master is sent to ``console_socket`` or else kept as :attr:`console`. ``pass_fds`` become 3, 4
+    ... inside, after ``preserve_fds`` descriptors of the caller's from 3 upwards.
 
     A started process has a pid, a pidfd (:meth:`fileno`, for select and asyncio) and, for pipes,
     binary files ``stdin``, ``stdout``, ``stderr``; all are this object's and closed by
@@ -147,7 +147,7 @@ class Process:
         if changes["capabilities"] is not None:
             names = list(changes["capabilities"])
             kinds = ("bounding", "effective", "inheritable", "permitted", "ambient")
-            document["capabilities"] = {kind: names for kind in kinds}
+            document["capabilities"] = dict.fromkeys(kinds, names)
         if changes["rlimits"] is not None:
             document["rlimits"] = [
                 {"type": name, "soft": soft, "hard": hard}
@@ -163,7 +163,7 @@ class Process:
     # ---- a started process -----------------------------------------------------------------
 
     def attach(self, identity: waiting.Identity, pidfd: sys_.Fd, streams: Streams | None) -> None:
-        """Become the handle of a running process; the pidfd and the streams become this object's."""
+        """Become the handle of a running process; pidfd and streams become this object's."""
         self._identity = identity
         self._pidfd = pidfd
         if streams is None:
@@ -215,7 +215,7 @@ class Process:
         if self._returncode is None:
             fd = self.fileno()
             assert self._identity is not None
-            if not waiting.wait_readable(fd, timeout):
+            if not reaping.wait_readable(fd, timeout):
                 raise TimeoutExpired(
                     f"process {self.pid} is still running after {timeout} s", timeout=timeout or 0.0
                 )

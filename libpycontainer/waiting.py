@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import select
-import time
 
-from libpycontainer import hooks
+from libpycontainer import reaping
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import ContainerError
 
@@ -78,19 +76,6 @@ def open_pidfd(pid: int, started: int) -> sys_.Fd | None:
     return pidfd
 
 
-def wait_readable(fd: int, timeout: float | None) -> bool:
-    """Wait until a pidfd says that its process ended; false when the time (seconds) is up."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if poll.poll(None if left is None else left * 1000):
-            return True
-        if left == 0.0:
-            return False
-
-
 def exit_code(pidfd: int, identity: Identity) -> int:
     """The exit code of an ended process, negative for a signal.
 
@@ -99,7 +84,7 @@ def exit_code(pidfd: int, identity: Identity) -> int:
     """
     try:
         if identity.child:
-            return hooks.reap(pidfd)
+            return reaping.reap(pidfd)
         return _foreign_exit_code(pidfd, identity)
     except ChildProcessError:
         return _foreign_exit_code(pidfd, identity)

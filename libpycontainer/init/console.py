@@ -51,6 +51,8 @@ def _open_master(context: Context) -> sys_.Fd:
 
 
 def _show_as_console(context: Context, slave: sys_.Fd) -> None:
-    with paths.make_file(context, "/dev/console") as point:
-        with sys_.clone_tree(slave.fileno(), "", recursive=False) as copy:
-            sys_.attach_tree(copy.fileno(), point.fileno())
+    with (
+        paths.make_file(context, "/dev/console") as point,
+        sys_.clone_tree(slave.fileno(), "", recursive=False) as copy,
+    ):
+        sys_.attach_tree(copy.fileno(), point.fileno())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-class StepFailure(Exception):
+class StepFailure(Exception):  # noqa: N818 - it is a message first, an exception for the way up
     """A step did not work out; travels to the caller as one packet."""
 
     def __init__(

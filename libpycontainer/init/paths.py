@@ -115,7 +115,7 @@ def _link_content(name: str, parent: sys_.Fd) -> str | None:
 
 
 def _make_link_target(context: Context, path: str, content: str) -> sys_.Fd:
-    """The mount point is a dangling symlink (a rootfs's /etc/resolv.conf often is): make its target."""
+    """The mount point is a dangling symlink (as /etc/resolv.conf often is): make its target."""
     directory = "/".join(split(path)[:-1])
     target = content if content.startswith("/") else f"{directory}/{content}"
     if split(target) == split(path):

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
     from libpycontainer.init.context import Context
 
-ENOENT, ENOSYS, EACCES, EDQUOT = 2, 38, 13, 122
-INFINITY = (1 << 64) - 1
+ENOENT, ENOTDIR, ENOSYS, EACCES, EDQUOT = 2, 20, 38, 13, 122
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-S_IFMT, S_IFREG, S_IFIFO = 0o170000, 0o100000, 0o010000
+S_IFMT, S_IFDIR, S_IFIFO = 0o170000, 0o040000, 0o010000
 
 # ---- before the clone, on the host's side ----------------------------------------------------
 
@@ -223,10 +222,8 @@ def _executable_error(path: str) -> int:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        return ENOENT if error.errno in (ENOENT, 20) else error.errno or ENOENT
-    if mode & S_IFMT == 0o040000:
-        return 21  # EISDIR
-    return 0 if mode & 0o111 else EACCES
+        return ENOENT if error.errno in (ENOENT, ENOTDIR) else error.errno or ENOENT
+    return 0 if mode & 0o111 and mode & S_IFMT != S_IFDIR else EACCES
 
 
 def set_exec_label(context: Context, attribute: str, label: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.host import Facts
-    from libpycontainer.spec.models import Hook, LinuxIDMapping, Linux, Spec
+    from libpycontainer.spec.models import Hook, Linux, LinuxIDMapping, Spec
     from libpycontainer.spec.models import Process as SpecProcess
 
 CLONE_FLAGS = {
@@ -40,8 +40,9 @@ class Request:
     """What a plan depends on besides the configuration and the host's facts.
 
     ``rootfs`` and ``bundle`` are absolute; ``state`` holds, by kind of hook, the OCI state document
-    as JSON up to the pid's value and from there on, for hooks that run inside; ``nfds`` how many descriptors the
-    program gets (3 and the preserved ones); ``filter`` the seccomp program, ``struct sock_filter``s.
+    as JSON up to the pid's value and from there on, for hooks that run inside; ``nfds`` how many
+    descriptors the program gets (3 and the preserved ones); ``filter`` the seccomp program, an array
+    of ``struct sock_filter``.
     """
 
     __slots__ = (

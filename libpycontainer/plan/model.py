@@ -62,7 +62,7 @@ class Namespace:
 
 
 class Tree:
-    """A detached copy of mounts that the caller's side makes, because init may not see the source."""
+    """A detached copy of mounts, made by the caller's side as init may not see the source."""
 
     __slots__ = ("fd", "path", "recursive")
 

@@ -32,7 +32,7 @@ ATTRIBUTES: dict[str, tuple[int, int]] = {
     "strictatime": (sys_.MOUNT_ATTR_STRICTATIME, _ATIME),
     "nostrictatime": (sys_.MOUNT_ATTR_RELATIME, _ATIME),
 }
-"""Option: attributes to set, attributes to clear. With an "r" before it, the same for a whole tree."""
+"""Option: attributes to set, attributes to clear. With an "r" before it: in the whole tree."""
 
 PROPAGATION = {
     "private": sys_.MS_PRIVATE,
@@ -52,10 +52,11 @@ SUPERBLOCK = {
 }
 """Options that belong to the file system, not to the mount: fsconfig knows them by these names."""
 
-IGNORED = frozenset({"defaults", "remount", "silent", "loud", "acl", "noacl"})
-"""Words without an effect here. ``iversion`` and ``noiversion`` stopped being settable in Linux 5.x."""
+IGNORED = frozenset(
+    {"defaults", "remount", "silent", "loud", "acl", "noacl", "iversion", "noiversion"}
+)
+"""Words without an effect here. Since Linux 5.x nobody but the file system sets iversion."""
 
-IGNORED_FLAGS = frozenset({"iversion", "noiversion"})
 EXTENSIONS = frozenset({"tmpcopyup", "idmap", "ridmap"})
 
 
@@ -95,6 +96,11 @@ class Options:
         return bool(self.set & sys_.MOUNT_ATTR_RDONLY)
 
 
+def is_data(option: str) -> bool:
+    """Is it none of the words that a runtime takes itself, so one for the file system?"""
+    return not _known(Options(), option)
+
+
 def parse(options: Iterable[str] | None) -> Options:
     """Sort a mount's options. Later ones win; what is not known belongs to the file system."""
     result = Options()
@@ -127,12 +133,12 @@ def _known(result: Options, option: str) -> bool:
     elif option in EXTENSIONS:
         result.extensions.append(option)
     else:
-        return option in IGNORED or option in IGNORED_FLAGS or option == ""
+        return option in IGNORED or option == ""
     return True
 
 
 def split_data(text: str) -> list[tuple[str, str | None]]:
-    r"""``"size=1m,mode=755"`` as pairs for fsconfig; ``\,`` is a comma inside a value (overlayfs)."""
+    r"""``"size=1m,mode=755"`` as pairs for fsconfig; ``\,`` is a comma in a value (overlayfs)."""
     items, item, escaped = [], "", False
     for char in text:
         if escaped:

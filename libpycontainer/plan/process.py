@@ -81,7 +81,7 @@ RLIMITS = (
 
 DEFAULT_UMASK = 0o022
 EFFECTIVE, PERMITTED, BOUNDING, INHERITABLE, AMBIENT = range(5)
-_SETS = ("effective", "permitted", "bounding", "inheritable", "ambient")
+CAPABILITY_SETS = ("effective", "permitted", "bounding", "inheritable", "ambient")
 
 
 def capability_mask(names: Sequence[str] | None) -> tuple[int, list[str]]:
@@ -107,7 +107,7 @@ def capability_sets(
     if not maps_users:
         # A new user namespace comes with the full set, any other process with its bounding set.
         available &= facts.bounding
-    for name in _SETS:
+    for name in CAPABILITY_SETS:
         mask, unknown = capability_mask(getattr(process.capabilities, name, None))
         missing = mask & ~available
         unavailable = [cap for bit, cap in enumerate(CAPABILITIES) if missing >> bit & 1]
@@ -116,10 +116,7 @@ def capability_sets(
         sets.append(mask & available)
     sets[EFFECTIVE] &= sets[PERMITTED]
     # The kernel raises only what is both permitted and inheritable (man 7 capabilities).
-    refused = sets[AMBIENT] & ~(sets[PERMITTED] & sets[INHERITABLE])
-    if refused:
-        warnings.append("ignoring ambient capabilities that are not permitted and inheritable")
-    sets[AMBIENT] &= ~refused
+    sets[AMBIENT] &= sets[PERMITTED] & sets[INHERITABLE]
     return sets, warnings
 
 

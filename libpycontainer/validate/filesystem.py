@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libpycontainer.errors import Problem
+from libpycontainer.plan import options as mount_options
 from libpycontainer.validate.namespaces import is_mapped, namespaces_of, well_formed
 from libpycontainer.validate.process import is_number
 
@@ -12,72 +13,6 @@ if TYPE_CHECKING:
 
     from libpycontainer.host import Facts
     from libpycontainer.spec.models import Linux, LinuxDevice, Mount, Spec
-
-PROPAGATION = frozenset({"private", "shared", "slave", "unbindable"})
-FLAGS = frozenset(
-    {
-        "async",
-        "atime",
-        "bind",
-        "defaults",
-        "dev",
-        "diratime",
-        "dirsync",
-        "exec",
-        "idmap",
-        "iversion",
-        "lazytime",
-        "loud",
-        "mand",
-        "noatime",
-        "nodev",
-        "nodiratime",
-        "noexec",
-        "noiversion",
-        "nolazytime",
-        "nomand",
-        "norelatime",
-        "nostrictatime",
-        "nosuid",
-        "nosymfollow",
-        "rbind",
-        "relatime",
-        "remount",
-        "ridmap",
-        "ro",
-        "rw",
-        "silent",
-        "strictatime",
-        "suid",
-        "symfollow",
-        "sync",
-        "tmpcopyup",
-    }
-)
-RECURSIVE_FLAGS = frozenset(
-    {
-        "ratime",
-        "rdev",
-        "rdiratime",
-        "rexec",
-        "rnoatime",
-        "rnodev",
-        "rnodiratime",
-        "rnoexec",
-        "rnorelatime",
-        "rnostrictatime",
-        "rnosuid",
-        "rnosymfollow",
-        "rrelatime",
-        "rro",
-        "rrw",
-        "rstrictatime",
-        "rsuid",
-        "rsymfollow",
-    }
-)
-NOT_DATA = FLAGS | RECURSIVE_FLAGS | PROPAGATION | frozenset("r" + mode for mode in PROPAGATION)
-"""Options that runc takes itself; any other is for the file system."""
 
 
 def is_bind(mount: Mount) -> bool:
@@ -104,7 +39,7 @@ def _bind(mount: Mount, here: str) -> Iterator[Problem]:
         yield Problem(f"{here}.source", "a bind mount needs a source")
     for place, option in enumerate(mount.options or ()):
         # The kernel would ignore it: the mount would not be what was asked for.
-        if option not in NOT_DATA:
+        if mount_options.is_data(option):
             message = f"option {option!r} is for a file system, a bind mount has none"
             yield Problem(f"{here}.options[{place}]", message)
 

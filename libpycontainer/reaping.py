@@ -1,0 +1,39 @@
+"""The end of a child, seen through its pidfd. Both sides wait for children: init for its hooks."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from libpycontainer import syscalls as sys_
+
+
+def wait_readable(fd: int, timeout: float | None) -> bool:
+    """Wait until a pidfd says that its process ended; false when the time (seconds) is up."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if poll.poll(None if left is None else left * 1000):
+            return True
+        if left == 0.0:
+            return False
+
+
+def reap(pidfd: int) -> int:
+    """The exit code of an ended child, negative for a signal, also when somebody else reaped it.
+
+    Waits for the end where it has not come. Raises ``OSError(ENODATA)`` where the kernel (before
+    6.15) has lost the code to that somebody.
+    """
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        status = sys_.exit_status(pidfd)
+        if status is None:
+            raise
+        return os.waitstatus_to_exitcode(status)
+    assert result is not None
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
