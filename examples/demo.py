@@ -87,7 +87,8 @@ def through_the_library(bundle: Path, state: Path) -> None:
 def show(container: lc.Container) -> None:
     """Print what the program reports, up to the moment when it becomes "sleep"."""
     process = container.process
-    assert process is not None and process.stdout is not None
+    assert process is not None
+    assert process.stdout is not None
     for line in process.stdout:
         if line == b"end of report\n":
             break

@@ -41,8 +41,8 @@ class Request:
 
     ``rootfs`` and ``bundle`` are absolute; ``state`` holds, by kind of hook, the OCI state document
     as JSON up to the pid's value and from there on, for hooks that run inside; ``nfds`` how many
-    descriptors the program gets (3 and the preserved ones); ``filter`` the seccomp program, an array
-    of ``struct sock_filter``.
+    descriptors the program gets (3 and the preserved ones); ``filter`` the seccomp program, an
+    array of ``struct sock_filter``.
     """
 
     __slots__ = (

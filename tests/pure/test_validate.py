@@ -10,9 +10,10 @@ import pytest
 from libpycontainer import validate
 from libpycontainer.errors import Problem, SpecError
 from libpycontainer.host import Facts
+from libpycontainer.plan.process import CAPABILITIES
 from libpycontainer.spec import converter, default, light, models
 from libpycontainer.validate import namespaces
-from libpycontainer.validate.process import CAPABILITIES, PROCESS_CHECKS, is_cpu_list
+from libpycontainer.validate.process import PROCESS_CHECKS, is_cpu_list
 from libpycontainer.validate.resources import RESOURCE_CHECKS
 from tests.pure import spec_documents as documents
 from tests.pure.validate_cases import CASES, Case
