@@ -273,9 +273,7 @@ int lpc_recv(int sock, void *data, size_t size, int *fds, int max_fds, int *nfds
     long received;
 
     *nfds = 0;
-    do
-        received = recvmsg(sock, &message, flags | MSG_CMSG_CLOEXEC);
-    while (received < 0 && errno == EINTR);
+    received = recvmsg(sock, &message, flags | MSG_CMSG_CLOEXEC);
     if (received < 0)
         return -errno;
     *nfds = collect_fds(&message, fds, max_fds);
@@ -332,11 +330,7 @@ int lpc_connect(const char *path, int type)
 
 int lpc_accept(int sock)
 {
-    int fd;
-    do
-        fd = accept4(sock, NULL, NULL, SOCK_CLOEXEC);
-    while (fd < 0 && errno == EINTR);
-    return result(fd);
+    return result(accept4(sock, NULL, NULL, SOCK_CLOEXEC));
 }
 
 /* ---- namespaces -------------------------------------------------------------------------- */

@@ -73,13 +73,16 @@ int lpc_finish(struct lpc_finish *self);
 /* ---- packets that carry descriptors ---------------------------------------------------- */
 
 int lpc_send(int sock, const void *data, size_t size, const int *fds, int nfds, int flags);
-/* Received descriptors are close-on-exec. A cut packet is an error and its descriptors are shut. */
+/*
+ * Received descriptors are close-on-exec. A cut packet is an error and its descriptors are shut.
+ * -EINTR is the caller's to retry: Python runs its signal handlers in between.
+ */
 int lpc_recv(int sock, void *data, size_t size, int *fds, int max_fds, int *nfds, int flags);
 /* Sockets of one type (SOCK_SEQPACKET, SOCK_STREAM) in AF_UNIX, all close-on-exec. */
 int lpc_socketpair(int type, int *ends);
 int lpc_listen(const char *path, int type, int backlog);
 int lpc_connect(const char *path, int type);
-int lpc_accept(int sock);
+int lpc_accept(int sock);  /* -EINTR as above */
 
 /* ---- namespaces ------------------------------------------------------------------------ */
 

@@ -291,7 +291,7 @@ class Container:
         A created one is ended first; with ``force`` also a running one. Raises
         :class:`StatusError` otherwise. A failing poststop hook is only logged.
         """
-        from libpycontainer import lifecycle, log
+        from libpycontainer import lifecycle
 
         if force and not self._record.get("created"):
             # Half-made: its creator, if it lives, holds the lock until its init is gone.
@@ -304,14 +304,9 @@ class Container:
             self._end_init()
             if "cgroup" in self._record:
                 self.cgroup.destroy()
-            try:
-                lifecycle.run_hooks(self._record, "poststop", status_.STOPPED, 0)
-            except ContainerError as error:
-                log.warn(str(error))
+            lifecycle.run_poststop(self._record)
             self._entry.remove()
-        if self._process is not None:
-            self._process.poll()
-            self._process.close()
+        self._let_go()
 
     # ---- parts of the verbs ----------------------------------------------------------------
 
@@ -363,7 +358,16 @@ class Container:
             if error is None:
                 raise
             error.add_note(f"while deleting container {self.id}: {problem}")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Reap init, if it is ours and has ended, and close what is held of it."""
         if self._process is not None:
+            try:
+                self._process.poll()
+            except (ContainerError, OSError, ValueError):
+                # Its handle was closed, or its exit code is lost: it is nobody's zombie.
+                pass
             self._process.close()
 
 

@@ -123,6 +123,7 @@ class Creation:
             undo.push(entry.remove)
             entry.save(self.record)
             entry.save(self.document, CONFIG)
+            undo.push(lifecycle.run_poststop, self.record)
             undo.push(manager.destroy)
             if manager.mode != "none":
                 undo.push(manager.kill)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from libpycontainer import hooks as hooks_
+from libpycontainer import log
 from libpycontainer.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from libpycontainer.spec.models import Hooks
@@ -68,16 +69,28 @@ def hook_rows(hooks: Hooks | None) -> dict[str, list[dict[str, Any]]]:
     return rows
 
 
+def run_poststop(record: Mapping[str, Any]) -> None:
+    """Run the poststop hooks of a container that is gone; a failing one is only logged."""
+    for index in range(len(record.get("hooks", {}).get("poststop", ()))):
+        try:
+            run_hook(record, "poststop", index, "stopped", 0)
+        except HookError as error:
+            log.warn(str(error))
+
+
 def run_hooks(record: Mapping[str, Any], kind: str, status: str, pid: int) -> None:
     """Run one kind's hooks in order. Raises :class:`HookError` at the first that fails."""
-    entries: Sequence[Mapping[str, Any]] = record.get("hooks", {}).get(kind, ())
-    if not entries:
-        return
+    for index in range(len(record.get("hooks", {}).get(kind, ()))):
+        run_hook(record, kind, index, status, pid)
+
+
+def run_hook(record: Mapping[str, Any], kind: str, index: int, status: str, pid: int) -> None:
+    """Run one hook on record. Raises :class:`HookError`."""
     import json
 
+    hook = record["hooks"][kind][index]
     document = json.dumps(state_document(record, status, pid)).encode()
-    for index, hook in enumerate(entries):
-        problem = hooks_.execute(hook["path"], hook["args"], hook["env"], hook["timeout"], document)
-        if problem:
-            message = f"hook {kind}[{index}] {hook['path']}: {problem}"
-            raise HookError(message, hook=kind, path=hook["path"])
+    problem = hooks_.execute(hook["path"], hook["args"], hook["env"], hook["timeout"], document)
+    if problem:
+        message = f"hook {kind}[{index}] {hook['path']}: {problem}"
+        raise HookError(message, hook=kind, path=hook["path"])

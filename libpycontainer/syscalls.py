@@ -99,6 +99,7 @@ MFD_CLOEXEC = 1
 MFD_ALLOW_SEALING = 2
 MFD_EXEC = 0x10
 
+EINTR = 4
 MAX_PACKET = 65536
 MAX_PACKET_FDS = 253
 
@@ -356,7 +357,9 @@ def receive(sock: int, flags: int = 0) -> tuple[bytes, list[Fd]]:
     data = ffi.new("char[]", MAX_PACKET)
     numbers = ffi.new("int[]", MAX_PACKET_FDS)
     count = ffi.new("int *")
-    size = lib.lpc_recv(sock, data, MAX_PACKET, numbers, MAX_PACKET_FDS, count, flags)
+    size = -EINTR
+    while size == -EINTR:
+        size = lib.lpc_recv(sock, data, MAX_PACKET, numbers, MAX_PACKET_FDS, count, flags)
     fds = [Fd(numbers[i]) for i in range(count[0])]
     _check(size, "recvmsg")
     return bytes(ffi.buffer(data, size)), fds
@@ -382,7 +385,10 @@ def connect(path: str, type: int = SOCK_SEQPACKET) -> Fd:
 
 
 def accept(sock: int) -> Fd:
-    return Fd(_check(lib.lpc_accept(sock), "accept"))
+    fd = -EINTR
+    while fd == -EINTR:
+        fd = lib.lpc_accept(sock)
+    return Fd(_check(fd, "accept"))
 
 
 # ---- namespaces -----------------------------------------------------------------------------
