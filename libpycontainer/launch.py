@@ -181,7 +181,7 @@ def gather_fds(plan: Plan, facts: Facts, fds: dict[str, sys_.Fd | int]) -> list[
         for namespace in plan.namespaces:
             fds[namespace.fd] = fd = namespaces.open_namespace(namespace, facts)
             made.append(fd)
-        trees = namespaces.open_trees([(tree.path, tree.recursive) for tree in plan.trees])
+        trees = namespaces.open_trees(plan.trees)
         made += trees
         fds.update({tree.fd: fd for tree, fd in zip(plan.trees, trees, strict=True)})
     except BaseException:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from libpycontainer.host import Facts
-    from libpycontainer.plan import Namespace
+    from libpycontainer.plan import Namespace, Tree
 
 NS_GET_NSTYPE = 0xB703
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -131,27 +131,45 @@ def _new_time(namespace: Namespace) -> sys_.Fd:
         return sys_.Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
 
-def open_trees(paths: Sequence[tuple[str, bool]]) -> list[sys_.Fd]:
-    """Detached copies of mounts, ``(path, recursive)`` each; the caller owns them.
+def open_trees(wanted: Sequence[Tree]) -> list[sys_.Fd]:
+    """Detached copies of mounts, which the caller owns.
 
     They no longer share events with the host's mounts: what is mounted into them stays inside.
     """
     trees: list[sys_.Fd] = []
     try:
-        for path, recursive in paths:
+        for tree in wanted:
             try:
-                tree = sys_.clone_tree(sys_.AT_FDCWD, path, recursive=recursive)
-                trees.append(tree)
-                sys_.mount_setattr(tree.fileno(), propagation=sys_.MS_SLAVE, recursive=recursive)
+                fd = sys_.clone_tree(sys_.AT_FDCWD, tree.path, recursive=tree.recursive)
+                trees.append(fd)
+                sys_.mount_setattr(fd.fileno(), propagation=sys_.MS_SLAVE, recursive=tree.recursive)
+                if tree.uid_map:
+                    _map_ids(fd, tree)
             except OSError as error:
+                what = "id-map" if tree.uid_map and trees[-1:] else "copy"
                 raise ContainerError(
-                    f"cannot copy the mounts at {path}: {error.strerror}",
+                    f"cannot {what} the mounts at {tree.path}: {error.strerror}",
                     op="open_tree",
-                    path=path,
+                    path=tree.path,
                     errno=error.errno or 0,
                 ) from None
     except BaseException:
-        for tree in trees:
-            tree.close()
+        for fd in trees:
+            fd.close()
         raise
     return trees
+
+
+def _map_ids(fd: sys_.Fd, tree: Tree) -> None:
+    """Show the files' owners through the mappings of a user namespace that exists for this only."""
+    with sys_.Parked(sys_.CLONE_NEWUSER) as parked:
+        process = f"/proc/{parked.pid}"
+        _write(f"{process}/gid_map", tree.gid_map)
+        _write(f"{process}/uid_map", tree.uid_map)
+        with sys_.Fd(os.open(f"{process}/ns/user", os.O_RDONLY | os.O_CLOEXEC)) as userns:
+            sys_.mount_setattr(
+                fd.fileno(),
+                set=sys_.MOUNT_ATTR_IDMAP,
+                userns=userns.fileno(),
+                recursive=tree.map_recursive,
+            )

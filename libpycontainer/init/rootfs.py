@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from libpycontainer import syscalls as sys_
-from libpycontainer.init import paths
+from libpycontainer.init import copyup, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from libpycontainer.init.context import Context
 
-EPERM, EACCES, ENODEV, EINVAL = 1, 13, 19, 22
+EPERM, EEXIST, ENODEV, EINVAL = 1, 17, 19, 22
 S_IFMT, S_IFCHR, S_IFBLK, S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 NODE_TYPES = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 NULL_DEVICE = os.makedev(1, 3)
@@ -83,6 +83,7 @@ def mount(
     tree_clear: int,
     propagation: Sequence[tuple[int, bool]],
     plain_target: bool,
+    copy_up: bool,
 ) -> None:
     """Mount a new file system."""
     options = list(data)
@@ -97,6 +98,8 @@ def mount(
         resolve = sys_.RESOLVE_NO_SYMLINKS
         point = paths.open_inside(context, target, os.O_PATH | os.O_DIRECTORY, resolve=resolve)
     with point, _new_filesystem(context, fstype, source, options, set) as mounted:
+        if copy_up:
+            copyup.copy_up(point.fileno(), mounted.fileno())
         _place(mounted, point, tree_set, tree_clear, propagation)
 
 
@@ -197,15 +200,21 @@ def remount_read_only(context: Context, target: str) -> None:
 def make_device(
     context: Context, path: str, type: str, major: int, minor: int, mode: int, uid: int, gid: int
 ) -> None:
-    """A device node with exactly this mode and owner; one that is there already is replaced."""
+    """A device node with exactly this mode and owner; the same device may be there already.
+
+    Anything else in its place is an error (config-linux.md#devices).
+    """
     parent, name = paths.parent_of(context, path)
+    number = os.makedev(major, minor)
     with parent:
         try:
-            os.unlink(name, dir_fd=parent.fileno())
-        except FileNotFoundError:
-            pass
-        kind = NODE_TYPES[type] | mode
-        os.mknod(name, kind, os.makedev(major, minor), dir_fd=parent.fileno())
+            os.mknod(name, NODE_TYPES[type] | mode, number, dir_fd=parent.fileno())
+        except FileExistsError:
+            found = os.stat(name, dir_fd=parent.fileno(), follow_symlinks=False)
+            same = found.st_mode & S_IFMT == NODE_TYPES[type]
+            if not same or (type != "p" and found.st_rdev != number):
+                message = f"{context.title}: something else is in its place"
+                context.fail(message, op="make_device", path=path, errno=EEXIST)
         if uid or gid:
             os.chown(name, uid, gid, dir_fd=parent.fileno(), follow_symlinks=False)
 

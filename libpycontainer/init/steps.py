@@ -6,7 +6,7 @@ import os
 
 from libpycontainer import hooks as hooks_
 from libpycontainer import syscalls as sys_
-from libpycontainer.init import paths, rootfs
+from libpycontainer.init import paths, rootfs, scheduling
 from libpycontainer.init.console import console
 
 TYPE_CHECKING = False
@@ -366,6 +366,11 @@ TABLE: dict[str, Callable[..., None]] = {
         set_hostname,
         set_domainname,
         write_sysctls,
+        scheduling.set_affinity,
+        scheduling.set_personality,
+        scheduling.set_memory_policy,
+        scheduling.set_io_priority,
+        scheduling.set_scheduler,
         prepare_program,
         await_start,
         set_exec_label,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import UnsupportedError
 from libpycontainer.host import NAMESPACE_FILES
-from libpycontainer.plan import mounts, process
-from libpycontainer.plan.model import Namespace, Plan, Step
+from libpycontainer.plan import mounts, process, scheduling
+from libpycontainer.plan.model import Namespace, Plan, Step, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.host import Facts
@@ -139,9 +140,12 @@ class Builder:
             return True
         return self.facts.privileged or not _maps_only_self(self.linux.gid_mappings)
 
-    def tree(self, path: str, *, recursive: bool) -> str:
-        """Have the caller's side copy the mounts at ``path``; returns the descriptor's name."""
-        tree = mounts.make_tree(self.plan.trees, path, recursive=recursive)
+    def tree(self, path: str, *, recursive: bool, **mapping: Any) -> str:
+        """Have the caller's side copy the mounts at ``path``; returns the descriptor's name.
+
+        ``mapping`` makes it an id-mapped copy: see :class:`Tree`.
+        """
+        tree = Tree(f"tree:{len(self.plan.trees)}", path, recursive=recursive, **mapping)
         self.plan.trees.append(tree)
         return tree.fd
 
@@ -175,6 +179,7 @@ def build(spec: Spec, facts: Facts, request: Request) -> Plan:
     mounts.seal_steps(builder)
     _names_and_sysctls(builder)
     mounts.path_steps(builder)
+    scheduling.steps(builder, spec.process)
     process.prepare_steps(builder, spec.process)
     builder.add(Step("sync", "report that the container is created", word="ready"))
     builder.add(Step("await_start", "wait for start"))
@@ -188,6 +193,9 @@ def build_exec(
 ) -> Plan:
     """Plan one more process in a running container, whose init's pidfd is the descriptor "init"."""
     builder = Builder(spec, facts, request)
+    affinity = target.exec_cpu_affinity
+    if affinity and (step := scheduling.affinity_step(affinity.initial)):
+        builder.plan.enter.append(step)
     process.enter_steps(builder, target)
     builder.plan.enter.append(
         Step("join", "enter the container's namespaces", fd="init", flags=join_flags)
@@ -201,9 +209,12 @@ def build_exec(
         )
     builder.add(Step("new_session", "start a session"))
     _keyring(builder)
+    if affinity and (step := scheduling.affinity_step(affinity.final)):
+        builder.add(step)
     builder.add(Step("use_root", "use the container's root"))
     if request.terminal:
         _console(builder, target, mount=False)
+    scheduling.steps(builder, target)
     process.prepare_steps(builder, target)
     process.execute_steps(builder, target, nfds=request.nfds)
     return builder.plan
@@ -260,15 +271,11 @@ def _join(namespace: Namespace) -> Step:
 
 def _new_user_namespace(builder: Builder) -> Namespace:
     linux = builder.linux
-
-    def lines(mappings: Sequence[LinuxIDMapping] | None) -> str:
-        return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings or ())
-
     return Namespace(
         "ns:user",
         "user",
-        uid_map=lines(linux.uid_mappings),
-        gid_map=lines(linux.gid_mappings),
+        uid_map=map_lines(linux.uid_mappings),
+        gid_map=map_lines(linux.gid_mappings),
         setgroups=builder.setgroups,
     )
 
@@ -281,6 +288,11 @@ def _new_time_namespace(builder: Builder) -> Namespace:
         if offset is not None:
             offsets += f"{number} {offset.secs or 0} {offset.nanosecs or 0}\n"
     return Namespace("ns:time", "time", offsets=offsets)
+
+
+def map_lines(mappings: Sequence[LinuxIDMapping] | None) -> str:
+    """Id mappings as /proc/PID/uid_map takes them (man 7 user_namespaces)."""
+    return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings or ())
 
 
 def _maps_only_self(mappings: Sequence[LinuxIDMapping] | None) -> bool:
@@ -356,17 +368,11 @@ def _refuse_unsupported(builder: Builder) -> None:
         raise UnsupportedError(
             "$.mounts: without a mount namespace these would be mounted on the host", op="plan"
         )
-    for name in ("scheduler", "io_priority", "exec_cpu_affinity"):
-        if getattr(spec.process, name, None) is not None:
-            raise UnsupportedError(f"$.process.{_camel(name)}: not supported yet", op="plan")
-    for name in ("intel_rdt", "net_devices", "personality", "memory_policy", "mount_label"):
+    for name in ("intel_rdt", "net_devices"):
         if getattr(builder.linux, name, None):
             raise UnsupportedError(f"$.linux.{_camel(name)}: not supported yet", op="plan")
     if builder.linux.seccomp is not None and not builder.request.filter:
         raise UnsupportedError("$.linux.seccomp: not supported yet", op="plan")
-    for index, mount in enumerate(spec.mounts or ()):
-        if mount.uid_mappings or mount.gid_mappings:
-            raise UnsupportedError(f"$.mounts[{index}].uidMappings: not supported yet", op="plan")
 
 
 def _camel(name: str) -> str:

@@ -62,14 +62,30 @@ class Namespace:
 
 
 class Tree:
-    """A detached copy of mounts, made by the caller's side as init may not see the source."""
+    """A detached copy of mounts, made by the caller's side as init may not see the source.
 
-    __slots__ = ("fd", "path", "recursive")
+    With ``uid_map`` and ``gid_map`` (lines of "inside outside count") the copy is id-mapped, with
+    ``map_recursive`` the mounts below it as well.
+    """
 
-    def __init__(self, fd: str, path: str, *, recursive: bool) -> None:
+    __slots__ = ("fd", "gid_map", "map_recursive", "path", "recursive", "uid_map")
+
+    def __init__(
+        self,
+        fd: str,
+        path: str,
+        *,
+        recursive: bool,
+        uid_map: str = "",
+        gid_map: str = "",
+        map_recursive: bool = False,
+    ) -> None:
         self.fd = fd
         self.path = path
         self.recursive = recursive
+        self.uid_map = uid_map
+        self.gid_map = gid_map
+        self.map_recursive = map_recursive
 
 
 class Plan:
@@ -101,7 +117,9 @@ class Plan:
     def describe(self) -> str:
         """The plan as ``pyrunc run --dry-run`` prints it: one numbered line a step."""
         lines = [f"before: {self._namespace_line(namespace)}" for namespace in self.namespaces]
-        lines += [f"before: copy the mounts at {tree.path}" for tree in self.trees]
+        for tree in self.trees:
+            mapped = f", id-mapped ({'; '.join(tree.uid_map.splitlines())})" if tree.uid_map else ""
+            lines.append(f"before: copy the mounts at {tree.path}{mapped}")
         total = len(self.enter) + len(self.steps)
         width = len(str(total))
         for number, step in enumerate([*self.enter, *self.steps], 1):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from libpycontainer import syscalls as sys_
-from libpycontainer.errors import Problem, UnsupportedError
+from libpycontainer.errors import Problem
 from libpycontainer.plan import options
-from libpycontainer.plan.model import Step, Tree
+from libpycontainer.plan.model import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from typing import Any
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.plan.build import Builder
@@ -51,6 +51,8 @@ _PLAIN_TARGET = frozenset({"proc", "sysfs"})
 
 # Their read-only flag waits until everything below is mounted, as runc does it for tmpfs.
 _LATE_READ_ONLY = frozenset({"tmpfs"})
+# SELinux labels these by rules of its own (as in runc, which never passes a context for them).
+_UNLABELLED = frozenset({"proc", "sysfs", "mqueue"})
 _NO_SUPERBLOCK_FLAGS = frozenset({"cgroup", "cgroup2"})
 
 
@@ -79,11 +81,6 @@ def mount_steps(builder: Builder) -> None:
     """Every configured mount, in the configuration's order."""
     for index, mount in enumerate(builder.spec.mounts or ()):
         parsed = options.parse(mount.options)
-        if parsed.extensions:
-            word = parsed.extensions[0]
-            raise UnsupportedError(
-                f"$.mounts[{index}].options: {word!r} is not supported", op="plan"
-            )
         if parsed.bind or mount.type == "bind":
             _bind(builder, mount, parsed, index)
         elif mount.type in ("cgroup", "cgroup2"):
@@ -107,9 +104,10 @@ def _bind(builder: Builder, mount: Mount, parsed: options.Options, index: int) -
     if not source.startswith("/"):
         # Relative sources count from the bundle (config.md#mounts).
         source = f"{builder.request.bundle}/{source}"
+    mapping = _id_mapping(builder, mount, parsed)
     tree = ""
-    if builder.maps_users and builder.facts.privileged:
-        tree = builder.tree(source, recursive=parsed.recursive_bind)
+    if mapping or (builder.maps_users and builder.facts.privileged):
+        tree = builder.tree(source, recursive=parsed.recursive_bind, **mapping)
     builder.add(
         Step(
             "bind",
@@ -127,9 +125,26 @@ def _bind(builder: Builder, mount: Mount, parsed: options.Options, index: int) -
     )
 
 
+def _id_mapping(builder: Builder, mount: Mount, parsed: options.Options) -> dict[str, Any]:
+    """The mappings of an id-mapped mount: its own, or else those of the container's users."""
+    from libpycontainer.plan.build import map_lines
+
+    asked = "idmap" in parsed.extensions or "ridmap" in parsed.extensions
+    if not (asked or mount.uid_mappings or mount.gid_mappings):
+        return {}
+    linux = builder.linux
+    return {
+        "uid_map": map_lines(mount.uid_mappings or linux.uid_mappings),
+        "gid_map": map_lines(mount.gid_mappings or linux.gid_mappings),
+        "map_recursive": "ridmap" in parsed.extensions,
+    }
+
+
 def _filesystem(builder: Builder, mount: Mount, parsed: options.Options) -> None:
     fstype = mount.type or ""
     data = list(parsed.data) + [(word, None) for word in parsed.superblock]
+    if builder.linux.mount_label and fstype not in _UNLABELLED:
+        data.append(("context", builder.linux.mount_label))
     late = fstype in _LATE_READ_ONLY and parsed.read_only
     if parsed.read_only and not late and fstype not in _NO_SUPERBLOCK_FLAGS:
         data.append(("ro", None))
@@ -146,6 +161,7 @@ def _filesystem(builder: Builder, mount: Mount, parsed: options.Options) -> None
             tree_clear=parsed.tree_clear,
             propagation=parsed.propagation,
             plain_target=fstype in _PLAIN_TARGET,
+            copy_up="tmpcopyup" in parsed.extensions,
         )
     )
     if late:
@@ -174,6 +190,7 @@ def _cgroup(builder: Builder, mount: Mount, parsed: options.Options) -> None:
             tree_clear=0,
             propagation=parsed.propagation,
             plain_target=False,
+            copy_up=False,
         )
     )
     for hierarchy in hierarchies:
@@ -202,6 +219,7 @@ def _cgroup_one(
                 tree_clear=0,
                 propagation=parsed.propagation,
                 plain_target=False,
+                copy_up=False,
             )
         )
         return
@@ -260,7 +278,8 @@ def _device(
             type="c" if type == "u" else type,
             major=major,
             minor=minor,
-            mode=mode,
+            # docker leaves the file type's bits in it.
+            mode=mode & 0o7777,
             uid=uid,
             gid=gid,
         )
@@ -306,7 +325,3 @@ def _clean(path: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/" + "/".join(parts)
-
-
-def make_tree(trees: Sequence[Tree], path: str, *, recursive: bool) -> Tree:
-    return Tree(f"tree:{len(trees)}", path, recursive=recursive)
