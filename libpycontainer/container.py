@@ -162,9 +162,19 @@ class Container:
         )
 
     def state(self) -> dict[str, Any]:
-        """The OCI state document (runtime.md#state) as of now."""
+        """The OCI state document (runtime.md#state) as of now.
+
+        Raises :class:`NotFoundError` for a name whose creator has not put anything on record.
+        """
         from libpycontainer import lifecycle
 
+        if "ociVersion" not in self._record:
+            raise NotFoundError(
+                f"container does not exist: {self.id} is a name without a record, which its maker "
+                "is about to write, or died before (delete --force frees it)",
+                op="state",
+                path=self._entry.path,
+            )
         status = self.status
         pid = 0 if status == status_.STOPPED else int(self._record.get("pid", 0))
         document = lifecycle.state_document(self._record, status, pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from libpycontainer import interpreter as interpreter_
+from libpycontainer import log
 from libpycontainer.container import Container
 from libpycontainer.errors import ContainerError, NotFoundError
 from libpycontainer.store import Store, default_root
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from libpycontainer.plan import Plan
     from libpycontainer.streams import Stream
 
 LIBRARY_CGROUP = "/libpycontainer"
@@ -136,11 +138,44 @@ class Factory:
     def load(self, id: str) -> Container:
         """A container that anybody made under this root. Raises :class:`NotFoundError`."""
         entry = self.store.find(id)
-        record = entry.load()
-        if record is None:
-            # Its maker died before the first note, or is about to write it: a name, no container.
-            record = {"id": id}
-        return Container(self, entry, record, None)
+        try:
+            record = entry.load()
+        except ContainerError as error:
+            # Still a name that ``delete(force=True)`` can free.
+            log.warn(str(error))
+            record = None
+        # Without a record its maker died before the first note, or is about to write it.
+        return Container(self, entry, record or {"id": id}, None)
+
+    def plan(
+        self,
+        id: str,
+        spec: Any,
+        *,
+        bundle: str | os.PathLike[str] | None = None,
+        preserve_fds: int = 0,
+        no_pivot: bool = False,
+        new_keyring: bool = True,
+    ) -> Plan:
+        """What :meth:`create` would do, as a plan that prints; nothing is made or reserved.
+
+        Raises :class:`SpecError` and :class:`UnsupportedError` as create does.
+        """
+        from libpycontainer.creation import Creation
+        from libpycontainer.store import check_id
+
+        check_id(id)
+        creation = Creation(
+            self,
+            id,
+            spec,
+            bundle=None if bundle is None else os.fspath(bundle),
+            no_pivot=no_pivot,
+            new_keyring=new_keyring,
+            read_only_tree=False,
+            streams={},
+        )
+        return creation.plan(creation.manager(), 3 + preserve_fds)
 
     def list(self) -> list[Container]:
         """Every container under this root, by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libpycontainer import conversation, host, launch, log, waiting
 from libpycontainer import syscalls as sys_
-from libpycontainer.errors import StatusError
+from libpycontainer.errors import SpecError, StatusError
 from libpycontainer.plan import Request, build_exec
 from libpycontainer.plan.build import join_flags
 from libpycontainer.undo import Undo
@@ -12,8 +12,11 @@ from libpycontainer.undo import Undo
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from libpycontainer.container import Container
+    from libpycontainer.errors import Problem
     from libpycontainer.factory import Factory
+    from libpycontainer.host import Facts
     from libpycontainer.process import Process
+    from libpycontainer.spec.models import Process as SpecProcess
 
 
 def join(factory: Factory, container: Container, process: Process) -> None:
@@ -25,6 +28,8 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         spec = container.spec
         assert spec.process is not None
         target = process.describe(spec.process)
+        for problem in check_process(target, facts):
+            log.warn(str(problem))
         streams = process.open_streams()
         undo.push(streams.close)
         request = Request(
@@ -60,6 +65,16 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         undo.commit()
     streams.close()
     spawner.close()
+
+
+def check_process(target: SpecProcess, facts: Facts) -> list[Problem]:
+    """Raise :class:`SpecError` with everything that is wrong; return what is only doubtful."""
+    from libpycontainer import validate
+
+    problems = validate.check_process(target, facts)
+    if errors := validate.errors_of(problems):
+        raise SpecError(errors)
+    return problems
 
 
 def _init_pidfd(container: Container) -> sys_.Fd:

@@ -198,7 +198,10 @@ class Entry:
             ) from None
 
     def load(self, name: str = STATE) -> dict[str, Any] | None:
-        """The record, or ``None`` where its maker has not come that far."""
+        """The record, or ``None`` where its maker has not come that far.
+
+        Raises :class:`ContainerError` for one that cannot be read.
+        """
         import json
 
         path = self.file(name)

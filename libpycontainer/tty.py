@@ -7,7 +7,6 @@ than the modes of the terminal that :class:`Relay` is given, which it puts back.
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
 import select
@@ -18,6 +17,7 @@ from libpycontainer.errors import ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     import signal as _signal
     from collections.abc import Callable, Sequence
 else:
@@ -32,7 +32,8 @@ _BUFFERED = 1 << 16
 _IN_FLIGHT = 1 << 20
 _FD_BYTES = 4
 _INPUT, _OUTPUT = select.POLLIN, select.POLLOUT
-_IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
+# Where tcgetattr keeps them in its list.
+_LFLAG, _CC = 3, 6
 
 
 def get_size(fd: int) -> tuple[int, int]:
@@ -348,6 +349,8 @@ def recv_console(sock: _socket.socket) -> int:
     The message is runc's: one descriptor, with the name of the terminal as text
     (runc docs/terminals.md). Raises :class:`ProtocolError` when there is anything else.
     """
+    import _socket
+
     room = _socket.CMSG_SPACE(4 * _FD_BYTES)
     _, ancillary, _, _ = sock.recvmsg(_CHUNK, room, _socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
@@ -370,6 +373,8 @@ class ConsoleSocket:
     """
 
     def __init__(self, path: str | None = None) -> None:
+        import _socket
+
         self._directory = ""
         if path is None:
             parent = os.environ.get("TMPDIR") or "/tmp"
@@ -403,6 +408,8 @@ class ConsoleSocket:
 
     def receive(self) -> int:
         """Wait for a runtime to connect and send; the caller owns and closes what it sent."""
+        import _socket
+
         fd, _ = self._socket._accept()  # type: ignore[attr-defined]
         connection = _socket.socket(fileno=fd)
         try:

@@ -211,7 +211,8 @@ def _cgroup_one(
                 "mount",
                 f"mount {hierarchy.fstype} {hierarchy.options} on {target}".replace("  ", " "),
                 fstype=hierarchy.fstype,
-                source="cgroup",
+                # A named hierarchy is mounted under its name, as systemd and runc do it.
+                source="systemd" if hierarchy.name == "systemd" else "cgroup",
                 target=target,
                 data=data,
                 set=parsed.set,

@@ -1,0 +1,92 @@
+"""``run``: create and start; in the foreground also wait, and delete."""
+
+from __future__ import annotations
+
+from libpycontainer.cli import launch
+from libpycontainer.cli.command import Command, Invocation
+from libpycontainer.cli.options import Flag
+from libpycontainer.cli.output import put
+from libpycontainer.errors import ContainerError, NotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from libpycontainer.container import Container
+
+
+def action(invocation: Invocation) -> int:
+    options = invocation.options
+    detach = options.enabled("detach")
+    prepared = launch.Launch(invocation, detach=detach)
+    if options.enabled("dry-run"):
+        put(prepared.dry_run())
+        return 0
+    return _detached(prepared) if detach else _foreground(prepared, invocation)
+
+
+def _detached(prepared: launch.Launch) -> int:
+    container = prepared.create()
+    try:
+        container.start()
+    except BaseException as error:
+        launch.discard(container, error)
+        raise
+    return 0
+
+
+def _foreground(prepared: launch.Launch, invocation: Invocation) -> int:
+    from libpycontainer.cli.foreground import Foreground
+
+    keep = invocation.options.enabled("keep")
+    terminal = bool(prepared.process.terminal)
+    with Foreground(invocation.log, terminal=terminal) as foreground:
+        container = prepared.create(**foreground.streams())
+        try:
+            assert container.process is not None
+            code = foreground.wait(container.process, container.start)
+        except BaseException as error:
+            if not keep:
+                launch.discard(container, error)
+            raise
+        if not keep:
+            _delete(container, invocation)
+        return code
+
+
+def _delete(container: Container, invocation: Invocation) -> None:
+    """Delete a container that has ended. What fails now does not change how the program ended."""
+    try:
+        container.delete(force=True)
+    except NotFoundError:
+        # Somebody else's `delete --force` ended it: what was wanted is the case.
+        return
+    except ContainerError as error:
+        invocation.log.error(f"cannot delete container {container.id}: {error}")
+
+
+COMMAND = Command(
+    "run",
+    action,
+    usage="create and run a container",
+    arguments="""<container-id>
+
+Where "<container-id>" is your name for the instance of the container that you
+are starting. The name you provide for the container instance must be unique
+under the state root.""",
+    description="""The run command makes a container from a bundle, a directory with a
+specification file named "config.json" and a root filesystem, and starts it.
+Unless detached it passes signals on to the container, ends when the container
+does, with its exit code, and deletes it.""",
+    flags=(
+        *launch.FLAGS,
+        launch.DETACH,
+        Flag("keep", "do not delete the container after it exits", kind="bool"),
+        Flag(
+            "no-subreaper",
+            "accepted for compatibility: no subreaper is used to reap reparented processes",
+            kind="bool",
+        ),
+    ),
+    least=1,
+    most=1,
+    prefix="pyrunc run failed: ",
+)

@@ -1,0 +1,90 @@
+"""The help texts, in the layout that runc's have, and ``--version``."""
+
+from __future__ import annotations
+
+import sys
+
+from libpycontainer._version import __version__
+from libpycontainer.cli.command import PROGRAM
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from libpycontainer.cli.command import Command
+    from libpycontainer.cli.options import Flag
+
+SPEC_VERSION = "1.3.0"
+_SUMMARY = "Open Container Initiative runtime"
+_ABOUT = """\
+pyrunc runs applications that are packaged as the Open Container Initiative (OCI) describes:
+as a bundle, which is a directory with a configuration named "config.json" and a root filesystem.
+
+It takes runc's command line and is a thin layer over libpycontainer. Containers of one are seen
+by the other: both keep their state under the same root.
+
+To run the bundle in the current directory:
+
+    # pyrunc run <container-id>
+
+where "<container-id>" is a name of your choice that no other container under the root has."""
+
+
+def version() -> str:
+    """The answer to ``--version``; clients read the first line and those with a known label."""
+    return f"{PROGRAM} version {__version__}\n{_details()}\n"
+
+
+def _details() -> str:
+    return f"spec: {SPEC_VERSION}\npython: {sys.version.split()[0]}"
+
+
+def program_help(commands: Iterable[Command], flags: Sequence[Flag]) -> str:
+    """The answer to ``--help`` without a verb."""
+    rows = [(command.name, command.usage) for command in commands]
+    rows.append(("help, h", "show the commands, or the help of one command"))
+    sections = (
+        ("NAME", f"   {PROGRAM} - {_SUMMARY}\n\n{_ABOUT}"),
+        ("USAGE", f"   {PROGRAM} [global options] command [command options] [arguments...]"),
+        ("VERSION", f"   {__version__}\n{_details()}"),
+        ("COMMANDS", _table(rows)),
+        ("GLOBAL OPTIONS", _table(_rows(flags))),
+    )
+    return "\n\n".join(f"{title}:\n{text}" for title, text in sections) + "\n"
+
+
+def command_help(command: Command) -> str:
+    """The answer to ``--help`` after the verb."""
+    options = " [command options]" if command.flags else ""
+    usage = f"   {PROGRAM} {command.name}{options} {command.arguments or '[arguments...]'}"
+    sections = [
+        ("NAME", f"   {PROGRAM} {command.name} - {command.usage}"),
+        ("USAGE", usage),
+    ]
+    if command.description:
+        sections.append(("DESCRIPTION", f"   {command.description}"))
+    if command.flags:
+        sections.append(("OPTIONS", _table(_rows(command.flags))))
+    return "\n\n".join(f"{title}:\n{text}" for title, text in sections) + "\n"
+
+
+def _rows(flags: Iterable[Flag]) -> list[tuple[str, str]]:
+    return [(_spelling(flag), flag.usage + _default(flag)) for flag in flags]
+
+
+def _spelling(flag: Flag) -> str:
+    """``--bundle value, -b value``; those that end a run by themselves have no value to name."""
+    value = "" if flag.kind == "bool" else " value"
+    short = f", -{flag.short}{value}" if flag.short else ""
+    return f"--{flag.name}{value}{short}"
+
+
+def _default(flag: Flag) -> str:
+    if flag.kind in ("int", "duration"):
+        return f" (default: {flag.default or 0})"
+    return f' (default: "{flag.default}")' if flag.default else ""
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(left) for left, _ in rows) + 2
+    return "\n".join(f"   {left:<{width}}{right}" for left, right in rows)
