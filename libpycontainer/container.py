@@ -348,7 +348,11 @@ class Container:
 
     def _refresh(self) -> None:
         """Read the record again: another caller may have come further."""
-        record = self._entry.load()
+        try:
+            record = self._entry.load()
+        except ContainerError:
+            # Unreadable, as was reported when it was loaded: only the name is left to manage.
+            return
         if record is not None:
             self._record = record
 
