@@ -39,7 +39,7 @@ ffibuilder.set_source(
     "libpycontainer._shim",
     '#include "shim.h"',
     sources=["csrc/shim.c", "csrc/finish.c"],
-    depends=["csrc/shim.h"],
+    depends=["csrc/shim.h", "csrc/internal.h"],
     include_dirs=["csrc"],
     define_macros=stage_macros(),
     extra_compile_args=[

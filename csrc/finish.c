@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "internal.h"
+
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
@@ -123,14 +125,18 @@ static int load_filter(const struct lpc_finish *self)
     return 0;
 }
 
-/* The program starts with default dispositions and nothing blocked, whatever the caller had. */
-static void reset_signals(void)
+/*
+ * A program starts with default dispositions and nothing blocked, whatever its caller had. Raw
+ * system calls, because glibc keeps two signals (32 and 33) to itself and would leave them ignored.
+ */
+void lpc_reset_signals(void)
 {
-    sigset_t none;
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    /* No kernel's struct sigaction is larger; all zero is SIG_DFL without flags. */
+    static const char by_default[64];
+    static const uint64_t nothing;
+    for (int number = 1; number <= 64; number++)
+        syscall(SYS_rt_sigaction, number, by_default, NULL, sizeof nothing);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
 }
 
 #define ACT(number, call)             \
@@ -164,7 +170,7 @@ int lpc_finish(struct lpc_finish *self)
         ACT(LPC_STAGE_CWD, enter_cwd(self->cwd));
     ACT(LPC_STAGE_CAPABILITIES, set_capabilities(self));
     ACT(LPC_STAGE_AMBIENT, raise_ambient(self->ambient, self->last_cap));
-    reset_signals();
+    lpc_reset_signals();
     if (self->no_new_privileges) {
         self->stage = LPC_STAGE_NO_NEW_PRIVILEGES;
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

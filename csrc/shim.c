@@ -23,6 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "internal.h"
+
 /* The numbers above 423 are the same on every architecture; older headers lack some. */
 #ifndef SYS_open_tree
 #define SYS_open_tree 428
@@ -52,8 +54,6 @@
 #endif
 #define CLONE_INTO_CGROUP_FLAG 0x200000000ULL
 
-int lpc_place_fds(const int *fds, int nfds, int *moved);
-
 static int result(long value)
 {
     return value < 0 ? -errno : (int)value;
@@ -73,7 +73,6 @@ static int spawn_child(void *argument)
     struct spawning *self = argument;
     struct lpc_spawn *request = self->request;
     int exe_fd = -1;
-    sigset_t none;
 
     if (request->exe_fd >= 0) {
         exe_fd = fcntl(request->exe_fd, F_DUPFD_CLOEXEC, request->nfds);
@@ -85,12 +84,8 @@ static int spawn_child(void *argument)
     self->error = lpc_place_fds(request->fds, request->nfds, self->moved);
     if (self->error < 0)
         _exit(127);
-    if (!request->block_signals) {
-        for (int number = 1; number < NSIG; number++)
-            signal(number, SIG_DFL);
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-    }
+    if (!request->block_signals)
+        lpc_reset_signals();
     if (exe_fd >= 0)
         syscall(SYS_execveat, exe_fd, "", request->argv, request->envp, AT_EMPTY_PATH);
     else

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libpycontainer import syscalls as sys_
+from libpycontainer import kernel
 from libpycontainer.errors import UnsupportedError
 from libpycontainer.host import NAMESPACE_FILES
 from libpycontainer.plan import mounts, process, scheduling
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from libpycontainer.spec.models import Process as SpecProcess
 
 CLONE_FLAGS = {
-    "pid": sys_.CLONE_NEWPID,
-    "network": sys_.CLONE_NEWNET,
-    "mount": sys_.CLONE_NEWNS,
-    "ipc": sys_.CLONE_NEWIPC,
-    "uts": sys_.CLONE_NEWUTS,
-    "user": sys_.CLONE_NEWUSER,
-    "cgroup": sys_.CLONE_NEWCGROUP,
-    "time": sys_.CLONE_NEWTIME,
+    "pid": kernel.CLONE_NEWPID,
+    "network": kernel.CLONE_NEWNET,
+    "mount": kernel.CLONE_NEWNS,
+    "ipc": kernel.CLONE_NEWIPC,
+    "uts": kernel.CLONE_NEWUTS,
+    "user": kernel.CLONE_NEWUSER,
+    "cgroup": kernel.CLONE_NEWCGROUP,
+    "time": kernel.CLONE_NEWTIME,
 }
 
 # Made when init is cloned. The user and time namespaces are made beforehand and joined; the
@@ -200,7 +200,7 @@ def build_exec(
     builder.plan.enter.append(
         Step("join", "enter the container's namespaces", fd="init", flags=join_flags)
     )
-    builder.plan.clone_flags = sys_.CLONE_PARENT
+    builder.plan.clone_flags = kernel.CLONE_PARENT
     builder.add(Step("await_continue", "wait until this process is on record"))
     builder.add(Step("join_cgroups", "enter the cgroups"))
     if builder.maps_users:
@@ -246,7 +246,7 @@ def _namespaces(builder: Builder) -> None:
     for type in _BEFORE_CLONE:
         if type in held:
             plan.enter.append(_join(held[type]))
-    plan.clone_flags = sys_.CLONE_PARENT
+    plan.clone_flags = kernel.CLONE_PARENT
     for type in _AT_CLONE:
         if type in builder.new:
             plan.clone_flags |= CLONE_FLAGS[type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libpycontainer import syscalls as sys_
+from libpycontainer import kernel
 from libpycontainer.errors import Problem
 from libpycontainer.plan import options
 from libpycontainer.plan.model import Step
@@ -37,12 +37,12 @@ KCORE_SYMLINK = ("/proc/kcore", "/dev/core")
 # A bind mount that names any attribute is remounted with just those: runc (and mount(8)) clear
 # the rest. The access time field stays as it is unless it is named.
 _REPLACEABLE = (
-    sys_.MOUNT_ATTR_RDONLY
-    | sys_.MOUNT_ATTR_NOSUID
-    | sys_.MOUNT_ATTR_NODEV
-    | sys_.MOUNT_ATTR_NOEXEC
-    | sys_.MOUNT_ATTR_NODIRATIME
-    | sys_.MOUNT_ATTR_NOSYMFOLLOW
+    kernel.MOUNT_ATTR_RDONLY
+    | kernel.MOUNT_ATTR_NOSUID
+    | kernel.MOUNT_ATTR_NODEV
+    | kernel.MOUNT_ATTR_NOEXEC
+    | kernel.MOUNT_ATTR_NODIRATIME
+    | kernel.MOUNT_ATTR_NOSYMFOLLOW
 )
 
 # sysfs and proc decide what a container's root may do to the host, so their mount points must be
@@ -71,7 +71,7 @@ def root_steps(builder: Builder) -> None:
             f"attach the root {request.rootfs}",
             source=request.rootfs,
             tree=tree,
-            isolate=flag == sys_.MS_SHARED,
+            isolate=flag == kernel.MS_SHARED,
             read_only_tree=request.read_only_tree,
         )
     )
@@ -156,7 +156,7 @@ def _filesystem(builder: Builder, mount: Mount, parsed: options.Options) -> None
             source=mount.source or fstype,
             target=mount.destination,
             data=data,
-            set=parsed.set & ~(sys_.MOUNT_ATTR_RDONLY if late else 0),
+            set=parsed.set & ~(kernel.MOUNT_ATTR_RDONLY if late else 0),
             tree_set=parsed.tree_set,
             tree_clear=parsed.tree_clear,
             propagation=parsed.propagation,
@@ -185,7 +185,7 @@ def _cgroup(builder: Builder, mount: Mount, parsed: options.Options) -> None:
             source="tmpfs",
             target=target,
             data=[("mode", "755")],
-            set=parsed.set & ~sys_.MOUNT_ATTR_RDONLY,
+            set=parsed.set & ~kernel.MOUNT_ATTR_RDONLY,
             tree_set=0,
             tree_clear=0,
             propagation=parsed.propagation,

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-from libpycontainer import syscalls as sys_
+from libpycontainer import kernel
 from libpycontainer.errors import Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_ATIME = sys_.MOUNT_ATTR_ATIME
+_ATIME = kernel.MOUNT_ATTR_ATIME
 
 ATTRIBUTES: dict[str, tuple[int, int]] = {
-    "ro": (sys_.MOUNT_ATTR_RDONLY, 0),
-    "rw": (0, sys_.MOUNT_ATTR_RDONLY),
-    "nosuid": (sys_.MOUNT_ATTR_NOSUID, 0),
-    "suid": (0, sys_.MOUNT_ATTR_NOSUID),
-    "nodev": (sys_.MOUNT_ATTR_NODEV, 0),
-    "dev": (0, sys_.MOUNT_ATTR_NODEV),
-    "noexec": (sys_.MOUNT_ATTR_NOEXEC, 0),
-    "exec": (0, sys_.MOUNT_ATTR_NOEXEC),
-    "nodiratime": (sys_.MOUNT_ATTR_NODIRATIME, 0),
-    "diratime": (0, sys_.MOUNT_ATTR_NODIRATIME),
-    "nosymfollow": (sys_.MOUNT_ATTR_NOSYMFOLLOW, 0),
-    "symfollow": (0, sys_.MOUNT_ATTR_NOSYMFOLLOW),
+    "ro": (kernel.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, kernel.MOUNT_ATTR_RDONLY),
+    "nosuid": (kernel.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, kernel.MOUNT_ATTR_NOSUID),
+    "nodev": (kernel.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, kernel.MOUNT_ATTR_NODEV),
+    "noexec": (kernel.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, kernel.MOUNT_ATTR_NOEXEC),
+    "nodiratime": (kernel.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, kernel.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (kernel.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, kernel.MOUNT_ATTR_NOSYMFOLLOW),
     # The three access time modes are one field: setting one means clearing the field first.
-    "relatime": (sys_.MOUNT_ATTR_RELATIME, _ATIME),
-    "norelatime": (sys_.MOUNT_ATTR_STRICTATIME, _ATIME),
-    "noatime": (sys_.MOUNT_ATTR_NOATIME, _ATIME),
-    "atime": (sys_.MOUNT_ATTR_RELATIME, _ATIME),
-    "strictatime": (sys_.MOUNT_ATTR_STRICTATIME, _ATIME),
-    "nostrictatime": (sys_.MOUNT_ATTR_RELATIME, _ATIME),
+    "relatime": (kernel.MOUNT_ATTR_RELATIME, _ATIME),
+    "norelatime": (kernel.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "noatime": (kernel.MOUNT_ATTR_NOATIME, _ATIME),
+    "atime": (kernel.MOUNT_ATTR_RELATIME, _ATIME),
+    "strictatime": (kernel.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "nostrictatime": (kernel.MOUNT_ATTR_RELATIME, _ATIME),
 }
 """Option: attributes to set, attributes to clear. With an "r" before it: in the whole tree."""
 
 PROPAGATION = {
-    "private": sys_.MS_PRIVATE,
-    "shared": sys_.MS_SHARED,
-    "slave": sys_.MS_SLAVE,
-    "unbindable": sys_.MS_UNBINDABLE,
+    "private": kernel.MS_PRIVATE,
+    "shared": kernel.MS_SHARED,
+    "slave": kernel.MS_SLAVE,
+    "unbindable": kernel.MS_UNBINDABLE,
 }
 
 SUPERBLOCK = {
@@ -93,7 +93,7 @@ class Options:
 
     @property
     def read_only(self) -> bool:
-        return bool(self.set & sys_.MOUNT_ATTR_RDONLY)
+        return bool(self.set & kernel.MOUNT_ATTR_RDONLY)
 
 
 def is_data(option: str) -> bool:
