@@ -148,7 +148,7 @@ int lpc_clone(uint64_t flags, int cgroup_fd, int *pidfd)
 
 struct park {
     uint64_t unshare_flags;
-    int theirs, ours;
+    int theirs;
 };
 
 static int park_child(void *argument)
@@ -158,7 +158,13 @@ static int park_child(void *argument)
     int theirs = self->theirs;
     int status;
 
-    close(self->ours);
+    /*
+     * Our copies of the caller's descriptors would keep alive what he closes, another parked
+     * child's keeper for one.
+     */
+    if (theirs > 0)
+        syscall(SYS_close_range, 0, theirs - 1, 0);
+    syscall(SYS_close_range, theirs + 1, ~0U, 0);
     status = self->unshare_flags && unshare((int)self->unshare_flags) < 0 ? -errno : 0;
     if (write(theirs, &status, sizeof status) == (ssize_t)sizeof status && status == 0)
         while (read(theirs, &byte, 1) < 0 && errno == EINTR)
@@ -174,7 +180,7 @@ int lpc_park(uint64_t clone_flags, uint64_t unshare_flags, void *stack, size_t s
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     struct park *self = stack;
-    *self = (struct park){unshare_flags, ends[1], ends[0]};
+    *self = (struct park){unshare_flags, ends[1]};
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     int pid = clone(park_child, (char *)stack + stack_size,
@@ -309,10 +315,10 @@ int lpc_listen(const char *path, int type, int backlog)
     return sock;
 }
 
-int lpc_connect(const char *path, int type)
+int lpc_connect(const char *path, int type, int nonblocking)
 {
     struct sockaddr_un address;
-    int sock = unix_socket(path, type, &address);
+    int sock = unix_socket(path, nonblocking ? type | SOCK_NONBLOCK : type, &address);
     if (sock < 0)
         return sock;
     if (connect(sock, (struct sockaddr *)&address, sizeof address) < 0) {

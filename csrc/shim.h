@@ -81,7 +81,7 @@ int lpc_recv(int sock, void *data, size_t size, int *fds, int max_fds, int *nfds
 /* Sockets of one type (SOCK_SEQPACKET, SOCK_STREAM) in AF_UNIX, all close-on-exec. */
 int lpc_socketpair(int type, int *ends);
 int lpc_listen(const char *path, int type, int backlog);
-int lpc_connect(const char *path, int type);
+int lpc_connect(const char *path, int type, int nonblocking);
 int lpc_accept(int sock);  /* -EINTR as above */
 
 /* ---- namespaces ------------------------------------------------------------------------ */

@@ -7,6 +7,7 @@ import select
 import time
 
 from libpycontainer.errors import TimeoutExpired
+from libpycontainer.reaping import MAX_POLL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 CHUNK = 65536
 
 
-class _Exchange:
+class Exchange:
     """The pipes of one process, moved until all are at their end."""
 
     def __init__(self, process: Process, input: bytes | None) -> None:
+        self.process = process
         self.poll = select.poll()
         self.readers: dict[int, tuple[IO[bytes], bytearray]] = {}
         self.output: dict[str, bytearray] = {}
@@ -33,6 +35,7 @@ class _Exchange:
         self.stdin = process.stdin
         self.left = memoryview(input or b"")
         if self.stdin is not None and not self.stdin.closed:
+            self._flush()
             os.set_blocking(self.stdin.fileno(), False)
             if self.left:
                 self.poll.register(self.stdin.fileno(), select.POLLOUT)
@@ -51,8 +54,46 @@ class _Exchange:
         """What came out of a pipe so far; ``None`` where there is none."""
         return bytes(self.output[name]) if name in self.output else None
 
+    def finish(self, timeout: float | None) -> tuple[bytes | None, bytes | None]:
+        """Go on until every pipe is at its end and the process has ended.
+
+        Raises :class:`TimeoutExpired` with the output so far.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+        while self.open:
+            if left() == 0.0:
+                raise self._expired(timeout)
+            self.step(left())
+        try:
+            self.process.wait(left())
+        except TimeoutExpired:
+            raise self._expired(timeout) from None
+        return self.collected("stdout"), self.collected("stderr")
+
+    def _expired(self, timeout: float | None) -> TimeoutExpired:
+        return TimeoutExpired(
+            f"process {self.process.pid} is still running after {timeout} s",
+            timeout=timeout or 0.0,
+            output=self.collected("stdout"),
+            stderr=self.collected("stderr"),
+        )
+
+    def _flush(self) -> None:
+        """What the caller has written himself comes before the input."""
+        assert self.stdin is not None
+        try:
+            self.stdin.flush()
+        except BrokenPipeError:
+            self.left = memoryview(b"")
+
     def step(self, timeout: float | None) -> None:
-        for fd, _event in self.poll.poll(None if timeout is None else timeout * 1000):
+        for fd, _event in self.poll.poll(
+            None if timeout is None else min(timeout * 1000, MAX_POLL)
+        ):
             if fd in self.readers:
                 self._read(fd)
             elif self.stdin_open:
@@ -86,23 +127,3 @@ class _Exchange:
             self.stdin.close()
         except BrokenPipeError:
             pass
-
-
-def communicate(
-    process: Process, input: bytes | None, timeout: float | None
-) -> tuple[bytes | None, bytes | None]:
-    """See :meth:`libpycontainer.Process.communicate`."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    exchange = _Exchange(process, input)
-    while exchange.open:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise TimeoutExpired(
-                f"process {process.pid} is still running after {timeout} s",
-                timeout=timeout or 0.0,
-                output=exchange.collected("stdout"),
-                stderr=exchange.collected("stderr"),
-            )
-        exchange.step(left)
-    process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    return exchange.collected("stdout"), exchange.collected("stderr")

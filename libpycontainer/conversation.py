@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
+END: Final = "\0"
+"""Stands for the other end's closing of the line. No packet can say it: NULs divide its fields."""
+
 CREATE: Final = ("started", "mounted", "ready")
 """The words of a create, in order; each but the last of them is answered with "continue"."""
 
-EXEC: Final = ("started", "executing", "")
-"""The words of an exec. The empty one is end-of-file: execve has closed the line."""
+EXEC: Final = ("started", "executing", END)
+"""The words of an exec, at whose end execve has closed the line."""
 
-START: Final = ("executing", "")
+START: Final = ("executing", END)
 """What ``start`` hears on start.sock."""
 
 
@@ -70,20 +73,22 @@ class Conversation:
         try:
             data, fds = sys_.receive(self._socket.fileno())
         except ConnectionResetError:
-            return [""], []
+            data, fds = b"", []
         except OSError as error:
             raise ProtocolError(f"cannot hear the container's init: {error.strerror}") from None
-        return os.fsdecode(data).split("\0"), fds
+        # Only an empty packet is end-of-file; one that begins with a NUL is no word at all.
+        return os.fsdecode(data).split("\0") if data else [END], fds
 
     def _surprise(self, heard: str, word: str) -> ProtocolError:
-        if heard == "":
+        if heard == END:
             why = self._diagnosis()
             waiting = {"started": "before it was cloned", "mounted": "while it made its mounts"}
             when = waiting.get(word, "before it was ready")
             text = f"the container's init died {when}"
             return ProtocolError(f"{text}: {why}" if why else text, op="conversation")
+        due = "its end" if word == END else repr(word)
         return ProtocolError(
-            f"the container's init said {heard[:40]!r} where {word or 'end-of-file'!r} was due",
+            f"the container's init said {heard[:40]!r} where {due} was due",
             op="conversation",
         )
 
@@ -96,18 +101,26 @@ class Conversation:
             pass
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() and len(text) < 10 else 0
+def number(text: str) -> int:
+    """A number that the other end sent; 0 for anything else that it may have sent."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _reported(fields: list[str]) -> StepError | HookError:
     """The exception that a packet ``error step total op path errno message`` stands for."""
     _word, step, total, op, path, errno, message = (fields + [""] * 7)[:7]
-    number, count = _number(step), _number(total)
+    place = {
+        "step": number(step),
+        "total": number(total),
+        "op": op,
+        "path": path,
+        "errno": number(errno),
+    }
     if op.startswith("hook:"):
-        return HookError(message, hook=op.partition(":")[2], path=path)
-    place = {"step": number, "total": count, "op": op, "path": path, "errno": _number(errno)}
+        _hook, kind, code = [*op.split(":"), "", ""][:3]
+        returncode = -number(code[1:]) if code.startswith("-") else number(code) if code else None
+        return HookError(message, hook=kind, path=path, returncode=returncode)
     if op in ("resolve", "execve"):
         return ExecutableError(message, **place)  # type: ignore[arg-type]
-    text = f"step {number}/{count}: {message}" if number else message
+    text = f"step {place['step']}/{place['total']}: {message}" if place["step"] else message
     return StepError(text, **place)  # type: ignore[arg-type]

@@ -85,6 +85,10 @@ class AlreadyExistsError(ContainerError):
     """A container of that name is there already, or another caller is making it right now."""
 
 
+class BusyError(ContainerError):
+    """Another call has been changing the same container for longer than one waits."""
+
+
 class StatusError(ContainerError):
     """The container's status does not allow the verb (runtime-spec runtime.md#operations)."""
 

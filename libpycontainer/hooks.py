@@ -18,14 +18,24 @@ KILL = 9
 OUTPUT_LIMIT = 4096
 
 
+class Failure:
+    """Why a hook failed, and its exit code (negative for a signal), if it came that far."""
+
+    __slots__ = ("reason", "returncode")
+
+    def __init__(self, reason: str, returncode: int | None) -> None:
+        self.reason = reason
+        self.returncode = returncode
+
+
 def execute(
     path: str,
     args: Sequence[str],
     env: Sequence[str],
     timeout: int | None,
     state: bytes,
-) -> str:
-    """Run one hook with the state document on its standard input; returns what went wrong, or "".
+) -> Failure | None:
+    """Run one hook with the state document on its standard input; returns what went wrong, if so.
 
     ``timeout`` is in seconds; a hook that exceeds it is killed. The hook gets exactly ``env``.
     What it prints is only kept to be quoted when it fails.
@@ -36,16 +46,16 @@ def execute(
         try:
             _pid, pidfd = sys_.spawn(list(args), list(env), fds, path=path)
         except OSError as error:
-            return error.strerror or str(error)
+            return Failure(error.strerror or str(error), None)
         with pidfd:
             in_time = reaping.wait_readable(pidfd.fileno(), timeout)
             if not in_time:
                 sys_.send_signal(pidfd.fileno(), KILL)
             status = reaping.reap(pidfd.fileno())
         if not in_time:
-            return f"still running after {timeout} s, killed"
+            return Failure(f"still running after {timeout} s, killed", status)
         if status == 0:
-            return ""
+            return None
         said = os.pread(output.fileno(), OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
         how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
-        return f"{how}, output: {said}" if said else how
+        return Failure(f"{how}, output: {said}" if said else how, status)

@@ -36,7 +36,7 @@ def find(given: str | None = None) -> str:
             candidates.append(path)
     candidates += [os.path.join(prefix, "bin", version) for prefix in (sys.base_prefix, "/usr")]
     for path in candidates:
-        if os.access(path, os.X_OK):
+        if os.access(path, os.X_OK) and not os.path.isdir(path):
             return os.path.realpath(path)
     raise InterpreterError(
         f"no Python interpreter found (looked at {', '.join(candidates)}): "
@@ -74,17 +74,25 @@ def seal(path: str) -> sys_.Fd:
     try:
         return _read_only_mount(path)
     except PermissionError:
-        pass
+        return _without_mounting(path)
     except OSError as error:
-        raise InterpreterError(
-            f"cannot use the interpreter {path}: {error.strerror}",
-            path=path,
-            errno=error.errno or 0,
-        ) from None
-    status = os.stat(path)
-    if status.st_uid != os.geteuid() and not os.access(path, os.W_OK):
-        return sys_.Fd(os.open(path, os.O_PATH | os.O_CLOEXEC))
-    return _sealed_copy(path)
+        raise _unusable(path, error) from None
+
+
+def _without_mounting(path: str) -> sys_.Fd:
+    try:
+        status = os.stat(path)
+        if status.st_uid != os.geteuid() and not os.access(path, os.W_OK):
+            return sys_.Fd(os.open(path, os.O_PATH | os.O_CLOEXEC))
+        return _sealed_copy(path)
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: str, error: OSError) -> InterpreterError:
+    return InterpreterError(
+        f"cannot use the interpreter {path}: {error.strerror}", path=path, errno=error.errno or 0
+    )
 
 
 def _read_only_mount(path: str) -> sys_.Fd:

@@ -55,11 +55,15 @@ def join(factory: Factory, container: Container, process: Process) -> None:
                     fd.close()
         streams.close_theirs()
         started = waiting.start_time(going.pid)
+        if "intelRdt" in container._record:
+            from libpycontainer import resctrl
+
+            resctrl.join(container._record["intelRdt"], going.pid)
         going.proceed()
         going.talk.expect("executing")
         if streams.console is not None:
             process.attach_console(streams.receive_console())
-        going.talk.expect("")
+        going.talk.expect(conversation.END)
         identity = waiting.Identity(going.pid, started or 0, child=True)
         process.attach(identity, going.take_pidfd(), streams)
         undo.commit()

@@ -120,11 +120,12 @@ class Launch:
         """Have init cloned. It waits for "continue" before its first step."""
         self.spawner.request(plan, fds)
         fields, received = self.talk.expect("started")
-        if len(received) != 1 or len(fields) != 1 or not fields[0].isdigit():
+        pid = conversation.number(fields[0]) if len(fields) == 1 else 0
+        if len(received) != 1 or pid == 0:
             for fd in received:
                 fd.close()
             raise ProtocolError("the spawner's report is malformed", op="spawn")
-        self.pid = int(fields[0])
+        self.pid = pid
         self.pidfd = received[0]
 
     def proceed(self) -> None:
@@ -178,9 +179,9 @@ def gather_fds(plan: Plan, facts: Facts, fds: dict[str, sys_.Fd | int]) -> list[
     """
     made: list[sys_.Fd] = []
     try:
-        for namespace in plan.namespaces:
-            fds[namespace.fd] = fd = namespaces.open_namespace(namespace, facts)
-            made.append(fd)
+        opened = namespaces.open_namespaces(plan.namespaces, facts)
+        made += opened.values()
+        fds.update(opened)
         trees = namespaces.open_trees(plan.trees)
         made += trees
         fds.update({tree.fd: fd for tree, fd in zip(plan.trees, trees, strict=True)})
@@ -207,14 +208,31 @@ def start_waiting_init(directory: int, log: Callable[[str, str], None]) -> None:
             raise ProtocolError("the container's init died before it was started") from None
         talk = conversation.Conversation(socket, conversation.START, log=log)
         talk.expect("executing")
-        talk.expect("")
+        talk.expect(conversation.END)
 
 
-def connect_start_socket(directory: int) -> sys_.Fd | None:
+def is_waiting(directory: int) -> bool:
+    """Does an init listen on ``directory``'s start.sock? A connection that says nothing asks.
+
+    It never blocks: a stopped init accepts none of them, until its queue is full.
+    """
+    try:
+        socket = connect_start_socket(directory, nonblocking=True)
+    except BlockingIOError:
+        return True
+    if socket is None:
+        return False
+    socket.close()
+    return True
+
+
+def connect_start_socket(directory: int, *, nonblocking: bool = False) -> sys_.Fd | None:
     """A connection to a waiting init, ``None`` where nobody listens (any more)."""
     try:
         # By descriptor: a unix socket's path must not exceed 107 bytes, a state root may.
-        return sys_.connect(f"/proc/self/fd/{directory}/start.sock")
+        return sys_.connect(f"/proc/self/fd/{directory}/start.sock", nonblocking=nonblocking)
+    except BlockingIOError:
+        raise
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as error:

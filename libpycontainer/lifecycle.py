@@ -90,7 +90,7 @@ def run_hook(record: Mapping[str, Any], kind: str, index: int, status: str, pid:
 
     hook = record["hooks"][kind][index]
     document = json.dumps(state_document(record, status, pid)).encode()
-    problem = hooks_.execute(hook["path"], hook["args"], hook["env"], hook["timeout"], document)
-    if problem:
-        message = f"hook {kind}[{index}] {hook['path']}: {problem}"
-        raise HookError(message, hook=kind, path=hook["path"])
+    failure = hooks_.execute(hook["path"], hook["args"], hook["env"], hook["timeout"], document)
+    if failure:
+        message = f"hook {kind}[{index}] {hook['path']}: {failure.reason}"
+        raise HookError(message, hook=kind, path=hook["path"], returncode=failure.returncode)

@@ -18,17 +18,23 @@ NS_GET_NSTYPE = 0xB703
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def open_namespace(namespace: Namespace, facts: Facts) -> sys_.Fd:
-    """The descriptor that init will enter; the caller owns it.
+def open_namespaces(wanted: Sequence[Namespace], facts: Facts) -> dict[str, sys_.Fd]:
+    """The descriptors that init will enter, by their names; the caller owns them.
 
     Raises :class:`SpecError` for a path that is not such a namespace, and
     :class:`ContainerError` where the kernel (or newuidmap) refuses.
     """
-    if namespace.path:
-        return _existing(namespace)
-    if namespace.type == "user":
-        return _new_user(namespace, facts)
-    return _new_time(namespace)
+    fds: dict[str, sys_.Fd] = {}
+    try:
+        for namespace in wanted:
+            if namespace.path:
+                fds[namespace.fd] = _existing(namespace)
+        fds.update(_new([namespace for namespace in wanted if not namespace.path], facts))
+    except BaseException:
+        for fd in fds.values():
+            fd.close()
+        raise
+    return fds
 
 
 def _existing(namespace: Namespace) -> sys_.Fd:
@@ -50,29 +56,50 @@ def _existing(namespace: Namespace) -> sys_.Fd:
     return fd
 
 
-def _new_user(namespace: Namespace, facts: Facts) -> sys_.Fd:
+def _new(wanted: Sequence[Namespace], facts: Facts) -> dict[str, sys_.Fd]:
+    """New user and time namespaces, made by one parked child: the clocks belong to the users."""
+    if not wanted:
+        return {}
+    new = {namespace.type: namespace for namespace in wanted}
+    with _park("user" in new, "time" in new) as parked:
+        process = f"/proc/{parked.pid}"
+        if "user" in new:
+            _map_users(new["user"], parked.pid, facts)
+        if "time" in new and new["time"].offsets:
+            _write(f"{process}/timens_offsets", new["time"].offsets)
+        fds: dict[str, sys_.Fd] = {}
+        for type, namespace in new.items():
+            name = "time_for_children" if type == "time" else type
+            path = f"{process}/ns/{name}"
+            fds[namespace.fd] = sys_.Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        return fds
+
+
+def _park(user: bool, time: bool) -> sys_.Parked:
     try:
-        parked = sys_.Parked(sys_.CLONE_NEWUSER)
+        return sys_.Parked(sys_.CLONE_NEWUSER if user else 0, sys_.CLONE_NEWTIME if time else 0)
     except OSError as error:
         hint = ""
         if error.errno in (1, 28):
             hint = " (are they switched off, or used up? see /proc/sys/user/max_user_namespaces)"
+        what = "user" if user else "time"
         raise ContainerError(
-            f"cannot make a user namespace: {error.strerror}{hint}",
+            f"cannot make a {what} namespace: {error.strerror}{hint}",
             op="clone",
             errno=error.errno or 0,
         ) from None
-    with parked:
-        process = f"/proc/{parked.pid}"
-        if facts.privileged or _only_self(namespace, facts):
-            if not namespace.setgroups:
-                _write(f"{process}/setgroups", "deny")
-            _write(f"{process}/gid_map", namespace.gid_map)
-            _write(f"{process}/uid_map", namespace.uid_map)
-        else:
-            _map_with_helper("newgidmap", parked.pid, namespace.gid_map)
-            _map_with_helper("newuidmap", parked.pid, namespace.uid_map)
-        return sys_.Fd(os.open(f"{process}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _map_users(namespace: Namespace, pid: int, facts: Facts) -> None:
+    process = f"/proc/{pid}"
+    if facts.privileged or _only_self(namespace, facts):
+        if not namespace.setgroups:
+            _write(f"{process}/setgroups", "deny")
+        _write(f"{process}/gid_map", namespace.gid_map)
+        _write(f"{process}/uid_map", namespace.uid_map)
+    else:
+        _map_with_helper("newgidmap", pid, namespace.gid_map)
+        _map_with_helper("newuidmap", pid, namespace.uid_map)
 
 
 def _only_self(namespace: Namespace, facts: Facts) -> bool:
@@ -110,9 +137,10 @@ def _map_with_helper(name: str, pid: int, mapping: str) -> None:
             f"mapping more than the own id needs the program {name} (package uidmap)", op=name
         )
     arguments = [path, str(pid), *mapping.split()]
-    problem = hooks.execute(path, arguments, [], None, b"")
-    if problem:
-        raise ContainerError(f"{name} refused {mapping.strip()!r}: {problem}", op=name, path=path)
+    failure = hooks.execute(path, arguments, [], None, b"")
+    if failure:
+        shown = "; ".join(mapping.splitlines())
+        raise ContainerError(f"{name} refused {shown!r}: {failure.reason}", op=name, path=path)
 
 
 def _search(name: str) -> str | None:
@@ -121,14 +149,6 @@ def _search(name: str) -> str | None:
         if os.access(path, os.X_OK):
             return path
     return None
-
-
-def _new_time(namespace: Namespace) -> sys_.Fd:
-    with sys_.Parked(0, sys_.CLONE_NEWTIME) as parked:
-        if namespace.offsets:
-            _write(f"/proc/{parked.pid}/timens_offsets", namespace.offsets)
-        path = f"/proc/{parked.pid}/ns/time_for_children"
-        return sys_.Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def open_trees(wanted: Sequence[Tree]) -> list[sys_.Fd]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import IO, Any
 
+    from libpycontainer.communicate import Exchange
     from libpycontainer.spec.models import Process as SpecProcess
     from libpycontainer.streams import Stream, Streams
 
@@ -23,8 +24,8 @@ class Process:
     ``args`` is the command; ``env`` a mapping or a list of ``"NAME=value"`` (``None``: that of the
     container's own process), ``cwd`` an absolute path inside (``None``: likewise); ``user`` a uid,
     ``"uid:gid"`` or ``(uid, gid)``: numbers, as nothing inside the container is asked for names.
-    ``capabilities`` are names for all five sets alike; ``rlimits`` maps names such as
-    ``"RLIMIT_NOFILE"`` to ``(soft, hard)``.
+    ``capabilities`` are names for the bounding, effective and permitted sets; ``rlimits`` maps
+    names such as ``"RLIMIT_NOFILE"`` to ``(soft, hard)``.
 
     ``stdin``, ``stdout`` and ``stderr`` are subprocess's: ``None`` inherits, ``PIPE``, ``DEVNULL``,
     ``STDOUT``, a descriptor or a file. With ``terminal`` the process gets a pseudo terminal: its
@@ -91,6 +92,7 @@ class Process:
         self._pidfd: sys_.Fd | None = None
         self._identity: waiting.Identity | None = None
         self._returncode: int | None = None
+        self._exchange: Exchange | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], **streams: Any) -> Process:
@@ -145,9 +147,10 @@ class Process:
                 "additionalGids": list(changes["additional_gids"]),
             }
         if changes["capabilities"] is not None:
-            names = list(changes["capabilities"])
-            kinds = ("bounding", "effective", "inheritable", "permitted", "ambient")
-            document["capabilities"] = dict.fromkeys(kinds, names)
+            # Inheritable ones would come back with every program that has them in its file
+            # (CVE-2022-24769), and ambient ones need them.
+            kinds = ("bounding", "effective", "permitted")
+            document["capabilities"] = {kind: list(changes["capabilities"]) for kind in kinds}
         if changes["rlimits"] is not None:
             document["rlimits"] = [
                 {"type": name, "soft": soft, "hard": hard}
@@ -245,11 +248,14 @@ class Process:
     ) -> tuple[bytes | None, bytes | None]:
         """Feed ``input``, collect the output until its end, and wait; as subprocess does it.
 
-        Raises :class:`TimeoutExpired` after ``timeout`` seconds; the process then goes on.
+        Raises :class:`TimeoutExpired` after ``timeout`` seconds, with the output so far; the
+        process then goes on, and another call goes on with it and loses nothing.
         """
-        from libpycontainer.communicate import communicate
+        from libpycontainer.communicate import Exchange
 
-        return communicate(self, input, timeout)
+        if self._exchange is None:
+            self._exchange = Exchange(self, input)
+        return self._exchange.finish(timeout)
 
     def close(self) -> None:
         """Close the pidfd, the pipes and the terminal. The process itself is left alone."""
@@ -289,7 +295,7 @@ def user_pair(user: int | str | tuple[int, int] | None) -> tuple[int, int] | Non
     if isinstance(user, tuple):
         return user
     uid, _, gid = str(user).partition(":")
-    if not uid.isdigit() or (gid and not gid.isdigit()):
+    if not all(part.isascii() and part.isdigit() for part in (uid, gid or "0")):
         raise ContainerError(
             f"invalid user {user!r}: give numbers, as 1000 or '1000:1000' (names belong to the "
             "container, which is not asked)",

@@ -8,6 +8,8 @@ import time
 
 from libpycontainer import syscalls as sys_
 
+MAX_POLL = (1 << 31) - 1
+
 
 def wait_readable(fd: int, timeout: float | None) -> bool:
     """Wait until a pidfd says that its process ended; false when the time (seconds) is up."""
@@ -16,7 +18,8 @@ def wait_readable(fd: int, timeout: float | None) -> bool:
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if poll.poll(None if left is None else left * 1000):
+        # poll(2) counts milliseconds in an int: some 24 days, after which it is asked again.
+        if poll.poll(None if left is None else min(left * 1000, MAX_POLL)):
             return True
         if left == 0.0:
             return False

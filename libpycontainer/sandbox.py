@@ -224,7 +224,11 @@ def _directory(cwd: str | None, host_view: bool) -> str:
         return cwd
     if not host_view:
         return "/"
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        # It was deleted under the caller; there is nothing of his to be in.
+        return "/"
     # In a place that the container has of its own there is nothing of the caller's to be in.
     hidden = any(here == place or here.startswith(place + "/") for place in _PRIVATE)
     return "/" if hidden else here
@@ -254,8 +258,10 @@ def _mounts(host_view: bool, network: bool) -> list[dict[str, Any]]:
 
 def _bind(bind: str | tuple[str, ...]) -> dict[str, Any]:
     parts = tuple(bind.split(":")) if isinstance(bind, str) else tuple(os.fspath(b) for b in bind)
-    source, destination, mode = (*parts, *("", "ro")[len(parts) - 1 :])[:3]
-    if not 1 <= len(parts) <= 3 or mode not in ("ro", "rw") or not source:
+    source = parts[0] if parts else ""
+    destination = parts[1] if len(parts) > 1 else ""
+    mode = parts[2] if len(parts) > 2 else "ro"
+    if len(parts) > 3 or mode not in ("ro", "rw") or not source:
         raise ValueError(f"invalid bind {bind!r}: expected 'source[:destination[:ro|rw]]'")
     source = os.path.abspath(source)
     return {
@@ -271,7 +277,7 @@ def _resources(memory: int | str | None, cpus: float | None, pids: int | None) -
     if memory is not None:
         resources["memory"] = {"limit": parse_size(memory)}
     if cpus is not None:
-        if cpus <= 0:
+        if not 0 < cpus < float("inf"):
             raise ValueError(f"invalid cpus {cpus!r}: expected a positive number")
         # The kernel's least quota is 1 ms.
         quota = max(1000, int(cpus * CPU_PERIOD))

@@ -102,16 +102,12 @@ class Streams:
             self._made.append(null)
             self.fds[f"fd:{number}"] = null
         else:
-            self.fds[f"fd:{number}"] = wanted if isinstance(wanted, int) else wanted.fileno()
+            fd = wanted if isinstance(wanted, int) else wanted.fileno()
+            _check_open(fd, f"was given as {('stdin', 'stdout', 'stderr')[number]}")
+            self.fds[f"fd:{number}"] = fd
 
     def _extra(self, number: int, fd: int) -> None:
-        try:
-            os.fstat(fd)
-        except OSError:
-            raise ContainerError(
-                f"file descriptor {fd}, which was to be passed on as {number}, is not open",
-                op="preserve_fds",
-            ) from None
+        _check_open(fd, f"was to be passed on as {number}")
         self.fds[f"fd:{number}"] = fd
 
     def receive_console(self) -> sys_.Fd:
@@ -134,3 +130,11 @@ class Streams:
             fd.close()
         if self.console is not None:
             self.console.close()
+
+
+def _check_open(fd: int, purpose: str) -> None:
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError):
+        message = f"file descriptor {fd}, which {purpose}, is not open"
+        raise ContainerError(message, op="streams") from None

@@ -312,8 +312,9 @@ def listen(path: str, type: int = SOCK_SEQPACKET) -> Fd:
     return Fd(_check(lib.lpc_listen(_text(path), type, 16), "bind", path))
 
 
-def connect(path: str, type: int = SOCK_SEQPACKET) -> Fd:
-    return Fd(_check(lib.lpc_connect(_text(path), type), "connect", path))
+def connect(path: str, type: int = SOCK_SEQPACKET, *, nonblocking: bool = False) -> Fd:
+    """Connect to a unix socket. ``nonblocking`` raises BlockingIOError when its queue is full."""
+    return Fd(_check(lib.lpc_connect(_text(path), type, int(nonblocking)), "connect", path))
 
 
 def accept(sock: int) -> Fd:

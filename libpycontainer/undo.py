@@ -35,7 +35,8 @@ class Undo:
             action, arguments = self._actions.pop()
             try:
                 action(*arguments)
-            except Exception as problem:
+            except BaseException as problem:
+                # Also a KeyboardInterrupt must not keep the others from being cleaned up.
                 if error is not None:
                     error.add_note(f"while cleaning up: {problem}")
                 else:

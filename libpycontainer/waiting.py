@@ -83,20 +83,26 @@ def exit_code(pidfd: int, identity: Identity) -> int:
     it; until then its zombie's stat does. Raises :class:`ContainerError` where it is lost.
     """
     try:
-        if identity.child:
-            return reaping.reap(pidfd)
-        return _foreign_exit_code(pidfd, identity)
-    except ChildProcessError:
-        return _foreign_exit_code(pidfd, identity)
+        return _own_or_foreign(pidfd, identity)
     except OSError as error:
         if error.errno != ENODATA:
             raise
         raise ContainerError(
-            f"process {identity.pid} has ended, but another part of this program reaped it first "
-            "and this kernel (before 6.15) does not keep its exit status",
+            f"process {identity.pid} has ended, but somebody else reaped it first and this kernel "
+            "(before 6.15) does not keep its exit status",
             op="wait",
             errno=ENODATA,
         ) from None
+
+
+def _own_or_foreign(pidfd: int, identity: Identity) -> int:
+    if identity.child:
+        try:
+            return reaping.reap(pidfd)
+        except ChildProcessError:
+            # The child of another process after all: the handle was passed on by a fork.
+            pass
+    return _foreign_exit_code(pidfd, identity)
 
 
 def _foreign_exit_code(pidfd: int, identity: Identity) -> int:

@@ -17,6 +17,8 @@ EPERM, EEXIST, ENODEV, EINVAL = 1, 17, 19, 22
 S_IFMT, S_IFCHR, S_IFBLK, S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 NODE_TYPES = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 NULL_DEVICE = os.makedev(1, 3)
+FSCONFIG_VALUE = 255
+"""The longest value, in characters, that fsconfig takes."""
 
 # ---- the root --------------------------------------------------------------------------------
 
@@ -97,6 +99,11 @@ def mount(
         point.close()
         resolve = sys_.RESOLVE_NO_SYMLINKS
         point = paths.open_inside(context, target, os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+    if any(len(value or "") > FSCONFIG_VALUE for _key, value in options):
+        _mount_by_one_string(context, fstype, source, point, options)
+        with point, paths.open_inside(context, target) as mounted:
+            sys_.mount_setattr(mounted.fileno(), set=set)
+            return
     with point, _new_filesystem(context, fstype, source, options, set) as mounted:
         if copy_up:
             copyup.copy_up(point.fileno(), mounted.fileno())
@@ -129,6 +136,25 @@ def _new_filesystem(
             number = error.errno or 0
             reason = f"{os.strerror(number)}: {explained}"
             context.fail(f"{context.title}: {reason}", op="mount", errno=number)
+
+
+def _mount_by_one_string(
+    context: Context,
+    fstype: str,
+    source: str,
+    point: sys_.Fd,
+    options: list[tuple[str, str | None]],
+) -> None:
+    """The old way, for what fsconfig does not take: an overlay of many layers.
+
+    The mount point is still the one behind the descriptor: "/proc" is the host's own here.
+    """
+    words = [key if value is None else f"{key}={escape(value)}" for key, value in options]
+    sys_.mount(source, f"/proc/self/fd/{point.fileno()}", fstype, 0, ",".join(words))
+
+
+def escape(value: str) -> str:
+    return value.replace(",", "\\,")
 
 
 def _kernel_explanation(filesystem: int) -> str:

@@ -161,10 +161,11 @@ def run_hooks(
         os.fchdir(context.root_fd())
     for index, hook in enumerate(hooks):
         path, args, env, timeout = hook
-        problem = hooks_.execute(path, args, env, timeout, document)
-        if problem:
-            message = f"hook {kind}[{index}] {path}: {problem}"
-            context.fail(message, op=f"hook:{kind}", path=path)
+        failure = hooks_.execute(path, args, env, timeout, document)
+        if failure:
+            code = "" if failure.returncode is None else str(failure.returncode)
+            message = f"hook {kind}[{index}] {path}: {failure.reason}"
+            context.fail(message, op=f"hook:{kind}:{code}", path=path)
 
 
 # ---- the program -----------------------------------------------------------------------------

@@ -32,9 +32,12 @@ CLONE_FLAGS = {
 # Made when init is cloned. The user and time namespaces are made beforehand and joined; the
 # cgroup namespace afterwards, because its root is the group that its maker sits in.
 _AT_CLONE = ("pid", "network", "mount", "ipc", "uts")
-_BEFORE_CLONE = ("user", "pid", "time")
 
 CLOCKS = {"monotonic": 1, "boottime": 7}
+CAP_NET_ADMIN = 12
+
+UNSUPPORTED = ("seccomp",)
+"""What of ``linux`` is refused as a whole; the features document says so too."""
 
 
 class Request:
@@ -175,7 +178,7 @@ def build(spec: Spec, facts: Facts, request: Request) -> Plan:
     _hooks(builder, "createContainer", spec.hooks.create_container if spec.hooks else None)
     mounts.switch_steps(builder)
     if request.terminal:
-        _console(builder, spec.process)
+        _console(builder, spec.process, mount=builder.has_namespace("mount"))
     mounts.seal_steps(builder)
     _names_and_sysctls(builder)
     mounts.path_steps(builder)
@@ -194,7 +197,7 @@ def build_exec(
     """Plan one more process in a running container, whose init's pidfd is the descriptor "init"."""
     builder = Builder(spec, facts, request)
     affinity = target.exec_cpu_affinity
-    if affinity and (step := scheduling.affinity_step(affinity.initial)):
+    if affinity and (step := scheduling.affinity_step(affinity.initial, "initial")):
         builder.plan.enter.append(step)
     process.enter_steps(builder, target)
     builder.plan.enter.append(
@@ -209,7 +212,7 @@ def build_exec(
         )
     builder.add(Step("new_session", "start a session"))
     _keyring(builder)
-    if affinity and (step := scheduling.affinity_step(affinity.final)):
+    if affinity and (step := scheduling.affinity_step(affinity.final, "final")):
         builder.add(step)
     builder.add(Step("use_root", "use the container's root"))
     if request.terminal:
@@ -242,10 +245,11 @@ def _namespaces(builder: Builder) -> None:
         plan.namespaces.append(_new_time_namespace(builder))
     for type, path in builder.joined.items():
         plan.namespaces.append(Namespace(f"ns:{type}", type, path=path))
-    held = {namespace.type: namespace for namespace in plan.namespaces}
-    for type in _BEFORE_CLONE:
-        if type in held:
-            plan.enter.append(_join(held[type]))
+    # The host's root may enter the others only as long as it has not entered the user namespace;
+    # an ordinary user may enter them only from inside it.
+    first = not builder.facts.privileged
+    for namespace in sorted(plan.namespaces, key=lambda ns: (ns.type == "user") != first):
+        plan.enter.append(_join(namespace))
     plan.clone_flags = kernel.CLONE_PARENT
     for type in _AT_CLONE:
         if type in builder.new:
@@ -258,9 +262,6 @@ def _namespaces(builder: Builder) -> None:
         )
     if "cgroup" in builder.new:
         builder.add(Step("unshare", "make a cgroup namespace", flags=CLONE_FLAGS["cgroup"]))
-    for type, namespace in held.items():
-        if type not in _BEFORE_CLONE:
-            builder.add(_join(namespace))
 
 
 def _join(namespace: Namespace) -> Step:
@@ -329,7 +330,7 @@ def _names_and_sysctls(builder: Builder) -> None:
         builder.add(Step("write_sysctls", title, values=sorted(sysctls.items())))
 
 
-def _console(builder: Builder, target: SpecProcess, *, mount: bool = True) -> None:
+def _console(builder: Builder, target: SpecProcess, *, mount: bool) -> None:
     size = builder.request.console_size
     if size is None and target.console_size is not None:
         size = (target.console_size.height, target.console_size.width)
@@ -364,15 +365,21 @@ def _refuse_unsupported(builder: Builder) -> None:
                 f"$.linux.namespaces: this kernel has no {NAMESPACE_FILES[type]} namespaces",
                 op="plan",
             )
-    if not builder.has_namespace("mount") and spec.mounts:
-        raise UnsupportedError(
-            "$.mounts: without a mount namespace these would be mounted on the host", op="plan"
-        )
-    for name in ("intel_rdt", "net_devices"):
+    if not builder.has_namespace("mount"):
+        if spec.mounts:
+            text = "$.mounts: without a mount namespace these would be mounted on the host"
+            raise UnsupportedError(text, op="plan")
+        if spec.root is not None and spec.root.readonly:
+            text = "$.root.readonly: without a mount namespace it would go for the host's mount"
+            raise UnsupportedError(text, op="plan")
+    if builder.linux.net_devices and not facts.capabilities >> CAP_NET_ADMIN & 1:
+        text = "$.linux.netDevices: moving network devices needs the capability CAP_NET_ADMIN"
+        raise UnsupportedError(text, op="plan")
+    for name in UNSUPPORTED:
+        if name == "seccomp" and builder.request.filter:
+            continue
         if getattr(builder.linux, name, None):
             raise UnsupportedError(f"$.linux.{_camel(name)}: not supported yet", op="plan")
-    if builder.linux.seccomp is not None and not builder.request.filter:
-        raise UnsupportedError("$.linux.seccomp: not supported yet", op="plan")
 
 
 def _camel(name: str) -> str:

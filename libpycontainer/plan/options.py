@@ -24,13 +24,14 @@ ATTRIBUTES: dict[str, tuple[int, int]] = {
     "diratime": (0, kernel.MOUNT_ATTR_NODIRATIME),
     "nosymfollow": (kernel.MOUNT_ATTR_NOSYMFOLLOW, 0),
     "symfollow": (0, kernel.MOUNT_ATTR_NOSYMFOLLOW),
-    # The three access time modes are one field: setting one means clearing the field first.
+    # The three access time modes are one field: setting one means clearing the field first. What
+    # takes one back leaves the others alone, and the kernel's default is relatime.
     "relatime": (kernel.MOUNT_ATTR_RELATIME, _ATIME),
-    "norelatime": (kernel.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "norelatime": (0, 0),
     "noatime": (kernel.MOUNT_ATTR_NOATIME, _ATIME),
-    "atime": (kernel.MOUNT_ATTR_RELATIME, _ATIME),
+    "atime": (0, kernel.MOUNT_ATTR_NOATIME),
     "strictatime": (kernel.MOUNT_ATTR_STRICTATIME, _ATIME),
-    "nostrictatime": (kernel.MOUNT_ATTR_RELATIME, _ATIME),
+    "nostrictatime": (0, kernel.MOUNT_ATTR_STRICTATIME),
 }
 """Option: attributes to set, attributes to clear. With an "r" before it: in the whole tree."""
 
@@ -96,6 +97,13 @@ class Options:
         return bool(self.set & kernel.MOUNT_ATTR_RDONLY)
 
 
+def names() -> list[str]:
+    """Every word that a runtime takes itself, sorted: what ``features`` lists."""
+    plain = {*ATTRIBUTES, *PROPAGATION}
+    recursive = {f"r{word}" for word in plain}
+    return sorted({*plain, *recursive, *SUPERBLOCK, *IGNORED, *EXTENSIONS, "bind", "rbind"})
+
+
 def is_data(option: str) -> bool:
     """Is it none of the words that a runtime takes itself, so one for the file system?"""
     return not _known(Options(), option)
@@ -108,6 +116,11 @@ def parse(options: Iterable[str] | None) -> Options:
         if not _known(result, option):
             for key, value in split_data(option):
                 result.data.append((key, value))
+    # The kernel takes no part of the access time field without the whole (man 2 mount_setattr).
+    if (result.set | result.clear) & _ATIME:
+        result.clear |= _ATIME
+    if (result.tree_set | result.tree_clear) & _ATIME:
+        result.tree_clear |= _ATIME
     return result
 
 

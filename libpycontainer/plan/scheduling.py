@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from libpycontainer.errors import Problem, SpecError
 from libpycontainer.plan.model import Step
 
 TYPE_CHECKING = False
@@ -31,6 +32,9 @@ SCHEDULER_FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
+MAX_NUMBER = 8191
+"""Linux knows at most 8192 CPUs, and fewer NUMA nodes."""
+
 SCHED_ATTR_SIZE = 48
 """``SCHED_ATTR_SIZE_VER0``: every kernel takes it."""
 
@@ -79,11 +83,12 @@ def steps(builder: Builder, process: SpecProcess) -> None:
         )
 
 
-def affinity_step(cpus: str | None) -> Step | None:
-    """Run on these CPUs only, given as "0-3,7"."""
+def affinity_step(cpus: str | None, field: str) -> Step | None:
+    """Run on these CPUs only, given as "0-3,7" in that field of ``execCPUAffinity``."""
     if not cpus:
         return None
-    return Step("set_affinity", f"run on the CPUs {cpus}", cpus=number_list(cpus))
+    numbers = number_list(cpus, f"$.process.execCPUAffinity.{field}")
+    return Step("set_affinity", f"run on the CPUs {cpus}", cpus=numbers)
 
 
 def scheduler_attributes(scheduler: Scheduler) -> bytes:
@@ -104,14 +109,33 @@ def scheduler_attributes(scheduler: Scheduler) -> bytes:
     return b"".join(value.to_bytes(size, sys.byteorder, signed=value < 0) for value, size in fields)
 
 
-def number_list(text: str) -> list[int]:
-    """``"0-3,7"`` as numbers, each once, in order (man 7 cpuset, "List format")."""
+def number_list(text: str, where: str) -> list[int]:
+    """``"0-3,7"`` or ``"0-31:2/4"`` as numbers, in order (man 7 cpuset, "List format").
+
+    Raises :class:`SpecError`, naming ``where``, for numbers that no kernel has.
+    """
     numbers: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
+        span, _, stride = part.strip().partition(":")
+        first, dash, last = span.partition("-")
+        used, _, size = stride.partition("/")
+        words = [word for word in (first, last, used, size) if word]
+        if not all(word.isascii() and word.isdigit() for word in words):
+            raise SpecError([Problem(where, f"{part!r} is not a range of numbers")])
+        if any(len(word) > 4 or int(word) > MAX_NUMBER for word in words):
+            raise SpecError([Problem(where, f"{part!r}: {MAX_NUMBER} is the highest number")])
         if first:
-            numbers.update(range(int(first), int(last if dash else first) + 1))
+            whole = range(int(first), int(last if dash else first) + 1)
+            if stride:
+                group, wanted = int(size or 1), int(used or 1)
+                numbers.update(n for n in whole if (n - whole.start) % max(group, 1) < wanted)
+            else:
+                numbers.update(whole)
     return sorted(numbers)
+
+
+def _nodes(policy: LinuxMemoryPolicy) -> list[int]:
+    return number_list(policy.nodes or "", "$.linux.memoryPolicy.nodes")
 
 
 def _memory_policy(policy: LinuxMemoryPolicy) -> Step:
@@ -119,4 +143,4 @@ def _memory_policy(policy: LinuxMemoryPolicy) -> Step:
     for flag in policy.flags or ():
         mode |= MEMORY_FLAGS[flag]
     title = f"set the memory policy {policy.mode} {policy.nodes or ''}".rstrip()
-    return Step("set_memory_policy", title, mode=mode, nodes=number_list(policy.nodes or ""))
+    return Step("set_memory_policy", title, mode=mode, nodes=_nodes(policy))

@@ -28,6 +28,11 @@ WIDER_CHOICES = {
     "status": {"paused"},
 }
 WIDER_RANGES = {("fileMode", "uint32"): (0, 511), ("mode", "uint32"): (0, 511)}
+# What features-linux.md of 1.3 defines and its schema lacks.
+BEYOND_THE_SCHEMA = {
+    "FeaturesLinux": {"memoryPolicy"},
+    "FeaturesIntelRdt": {"schemata", "monitoring"},
+}
 UNBOUNDED = (-(2**63), 2**63 - 1)
 
 
@@ -93,7 +98,8 @@ def compare_leaf(schema: dict[str, Any], type_: str, kind: str, name: str) -> No
 
 def compare_object(schema: dict[str, Any], file: str, model: str, seen: set[str]) -> None:
     fields = {field[1]: field for field in fields_of(getattr(models, model))}
-    assert set(fields) == set(schema["properties"]), model
+    beyond = BEYOND_THE_SCHEMA.get(model, set())
+    assert set(fields) - beyond == set(schema["properties"]), model
     required = {name for name, (_, _, _, needed) in fields.items() if needed}
     assert required == set(schema.get("required", [])), model
     seen.add(model)
@@ -119,7 +125,7 @@ def test_every_model_stands_in_the_schema() -> None:
     seen: set[str] = set()
     for file, root in (("config", "Spec"), ("state", "State"), ("features", "Features")):
         compare_object(FILES[f"{file}-schema.json"], f"{file}-schema.json", root, seen)
-    assert seen == set(TABLE)
+    assert seen == set(TABLE) - {"FeaturesMemoryPolicy"}
 
 
 def test_the_compiled_table_is_current() -> None:

@@ -1,0 +1,255 @@
+"""What the planner refuses, and single decisions that a whole plan would hide."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from libpycontainer import kernel, plan, validate
+from libpycontainer.errors import SpecError, UnsupportedError
+from libpycontainer.host import Facts
+from libpycontainer.plan.build import CLONE_FLAGS, join_flags
+from libpycontainer.spec import converter, light, models
+from tests.pure import plan_cases as cases
+
+ROOTLESS = Facts(euid=1000, egid=1000, capabilities=0)
+
+
+def build(document: cases.Document, facts: Facts | None = None, **request: Any) -> plan.Plan:
+    spec = light.record("Spec", document)
+    return plan.build(spec, facts or Facts(), cases.request(**request))
+
+
+def ops(made: plan.Plan) -> list[str]:
+    return [step.op for step in made.steps]
+
+
+def step_of(made: plan.Plan, op: str, target: str) -> dict[str, Any]:
+    found = [s.arguments for s in made.steps if s.op == op and s.arguments.get("target") == target]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def with_mount(**mount: Any) -> cases.Document:
+    document = cases.config()
+    document["mounts"].append({"destination": "/x", **mount})
+    return document
+
+
+def test_both_readers_give_the_same_plan() -> None:
+    for case in cases.CASES:
+        spec = converter.structure(models.Spec, copy.deepcopy(case.document))
+        made = plan.build(spec, case.facts, cases.request(**case.request))
+        assert cases.printed(made) == cases.printed(case.plan()), case.name
+
+
+def test_a_namespace_that_the_kernel_lacks_is_refused_by_its_file_name() -> None:
+    facts = Facts(namespaces=frozenset(CLONE_FLAGS) - {"network"})
+    with pytest.raises(UnsupportedError, match="no net namespaces"):
+        build(cases.config(), facts)
+
+
+def test_mounts_without_a_mount_namespace_are_refused() -> None:
+    document = cases.config()
+    cases.namespaces(document, drop=("mount",))
+    with pytest.raises(UnsupportedError, match=r"\$\.mounts"):
+        build(document)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["process"].update(terminal=True),
+        lambda d: d["root"].update(readonly=True),
+        lambda d: d["linux"].update(maskedPaths=["/proc/kcore"]),
+        lambda d: d["linux"].update(readonlyPaths=["/proc/sys"]),
+    ],
+    ids=["terminal", "readonly root", "maskedPaths", "readonlyPaths"],
+)
+def test_nothing_is_mounted_on_the_host_without_a_mount_namespace(
+    change: Callable[[cases.Document], object],
+) -> None:
+    document = next(c.document for c in cases.CASES if c.name == "no-mount-namespace")
+    document = copy.deepcopy(document)
+    change(document)
+    spec = light.record("Spec", document)
+    if any(not problem.warning for problem in validate.check(spec, Facts())):
+        return
+    if document["root"].get("readonly"):
+        with pytest.raises(UnsupportedError, match=r"\$\.root\.readonly"):
+            build(document)
+        return
+    made = build(document, terminal=bool(document["process"]["terminal"]))
+    assert not {"read_only_root", "read_only_path", "mask_path"} & set(ops(made))
+    assert not [step for step in made.steps if step.arguments.get("mount")]
+
+
+def test_data_for_a_bind_mount_is_refused_with_its_path() -> None:
+    with pytest.raises(SpecError) as caught:
+        build(with_mount(type="bind", source="/a", options=["rbind", "size=1m"]))
+    assert caught.value.problems[0].path.startswith("$.mounts[7].options")
+    assert "size" in str(caught.value)
+
+
+def test_a_config_without_linux_is_refused() -> None:
+    document = cases.config()
+    del document["linux"]
+    with pytest.raises(UnsupportedError, match=r"\$\.linux"):
+        build(document)
+
+
+@pytest.mark.parametrize(
+    ("options", "set_", "clear"),
+    [
+        (["rbind"], 0, 0),
+        (["rbind", "rprivate"], 0, 0),
+        (["rbind", "ro"], 0x1, 0x20008E),
+        (["rbind", "rw"], 0, 0x20008F),
+        (["rbind", "noatime"], 0x10, 0x2000FF),
+        (["rbind", "rro"], 0, 0),
+    ],
+)
+def test_a_bind_that_names_an_attribute_has_just_those(
+    options: list[str], set_: int, clear: int
+) -> None:
+    arguments = step_of(build(with_mount(source="/a", options=options)), "bind", "/x")
+    assert arguments["set"] == set_
+    assert arguments["clear"] & ~set_ == clear & ~set_
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"), [("/a", "/a"), ("a", "/bundle/a"), ("../a", "/bundle/../a")]
+)
+def test_a_relative_bind_source_counts_from_the_bundle(source: str, wanted: str) -> None:
+    arguments = step_of(build(with_mount(source=source, options=["bind"])), "bind", "/x")
+    assert arguments["source"] == wanted
+
+
+def test_in_a_user_namespace_the_caller_opens_what_its_root_may_not_see() -> None:
+    made = next(case for case in cases.CASES if case.name == "user-namespace").plan()
+    assert [tree.path for tree in made.trees] == ["/bundle/rootfs", "/bundle/data"]
+    document = cases.config(rootless=True)
+    document["mounts"].append({"destination": "/x", "source": "/a", "options": ["bind"]})
+    # A caller without privilege has no more eyes than his container's root.
+    assert build(document, ROOTLESS, cgroup_mounts=()).trees == []
+
+
+def test_a_read_only_tmpfs_is_made_read_only_when_everything_is_in_it() -> None:
+    made = build(with_mount(type="tmpfs", source="tmpfs", options=["ro", "nosuid"]))
+    assert step_of(made, "mount", "/x")["set"] == kernel.MOUNT_ATTR_NOSUID
+    assert ops(made).index("remount_read_only") > ops(made).index("pivot_root")
+
+
+def test_proc_and_sysfs_are_only_mounted_on_plain_directories() -> None:
+    made = build(cases.config())
+    plain = {s.arguments["fstype"] for s in made.steps if s.arguments.get("plain_target")}
+    assert plain == {"proc", "sysfs"}
+
+
+def test_a_bound_dev_is_left_as_the_user_has_it() -> None:
+    made = next(case for case in cases.CASES if case.name == "own-dev").plan()
+    assert not {"make_device", "bind_device", "make_symlink"} & set(ops(made))
+
+
+def test_a_configured_device_takes_the_place_of_a_default_one() -> None:
+    made = next(case for case in cases.CASES if case.name == "devices").plan()
+    nodes = [step.arguments for step in made.steps if step.op == "make_device"]
+    paths = [node["path"] for node in nodes]
+    assert len(paths) == len(set(paths))
+    null = next(node for node in nodes if node["path"] == "/dev/null")
+    assert (null["mode"], null["uid"]) == (0o600, 7)
+    assert "/dev/disk" in paths
+
+
+def test_the_cgroup_namespace_is_made_inside_the_containers_group() -> None:
+    made = build(cases.config())
+    assert not made.clone_flags & kernel.CLONE_NEWCGROUP
+    assert ops(made).index("join_cgroups") < ops(made).index("unshare")
+
+
+def test_a_shared_root_propagation_isolates_the_mount_above_the_root() -> None:
+    document = cases.config()
+    for word, isolate in (
+        ("shared", True),
+        ("rshared", True),
+        ("slave", False),
+        ("private", False),
+    ):
+        document["linux"]["rootfsPropagation"] = word
+        made = build(document)
+        step = next(step for step in made.steps if step.op == "attach_root")
+        assert step.arguments["isolate"] is isolate
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_what_lies_on_the_host_is_joined_with_the_rights_of_the_host(privileged: bool) -> None:
+    # Entering needs CAP_SYS_ADMIN over the namespace's owner (man 2 setns): whoever is inside a new
+    # user namespace has lost it over what the host's owns.
+    document = cases.config(rootless=not privileged)
+    cases.namespaces(document, user=None, network="/run/netns/web", time=None)
+    made = build(document, Facts() if privileged else ROOTLESS, cgroup_mounts=())
+    entered = [s.arguments["fd"] for s in [*made.enter, *made.steps] if s.op == "join"]
+    if privileged:
+        assert entered.index("ns:user") == len(entered) - 1
+    else:
+        assert entered.index("ns:user") == 0
+
+
+@pytest.mark.parametrize("type", CLONE_FLAGS)
+def test_exec_joins_the_namespaces_that_the_config_names(type: str) -> None:
+    document = cases.config()
+    document["linux"]["namespaces"] = [{"type": type}]
+    assert join_flags(light.record("Spec", document)) == CLONE_FLAGS[type]
+
+
+def test_exec_takes_the_consoles_size_from_the_process_when_none_is_given() -> None:
+    document = cases.config()
+    document["process"]["consoleSize"] = {"height": 10, "width": 20}
+    spec = light.record("Spec", document)
+    for size, wanted in ((None, (10, 20)), ((1, 2), (1, 2))):
+        request = cases.request(terminal=True, console_size=size)
+        made = plan.build_exec(spec, spec.process, Facts(), request, join_flags=0)
+        step = next(step for step in made.steps if step.op == "console")
+        assert (step.arguments["size"], step.arguments["mount"]) == (wanted, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scheduler": {"policy": "SCHED_BATCH", "nice": 5}},
+        {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}},
+        {"execCPUAffinity": {"initial": "0"}},
+        {"oomScoreAdj": 5},
+        {"apparmorProfile": "web"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_nothing_that_a_process_asks_for_is_passed_over(change: dict[str, Any]) -> None:
+    document = cases.config()
+    spec = light.record("Spec", document)
+    target = light.record("Process", {**document["process"], **change})
+
+    def exec_ops(process: Any) -> set[str]:
+        made = plan.build_exec(spec, process, Facts(), cases.request(), join_flags=0)
+        return {step.op for step in [*made.enter, *made.steps]}
+
+    refusal, more = "", set[str]()
+    try:
+        more = exec_ops(target) - exec_ops(spec.process)
+    except UnsupportedError as error:
+        refusal = str(error)
+    assert more or next(iter(change)) in refusal
+
+
+def test_hooks_that_run_inside_carry_the_state_cut_at_the_pid() -> None:
+    made = next(case for case in cases.CASES if case.name == "hooks").plan()
+    hooks = {s.arguments["kind"]: s.arguments for s in made.steps if s.op == "run_hooks"}
+    assert set(hooks) == {"createContainer", "startContainer"}
+    assert hooks["createContainer"]["state"] == cases.STATE["createContainer"]
+    assert hooks["createContainer"]["hooks"][1] == ("/usr/bin/more", ["/usr/bin/more"], [], None)
+    order = ops(made)
+    assert order.index("run_hooks") < order.index("pivot_root")
+    assert order.index("await_start") < len(order) - 1 - order[::-1].index("run_hooks")
