@@ -12,19 +12,23 @@
 The rooms, in the order in which they may import each other (upwards only):
 
     errors.py         every exception
+    kernel.py         the kernel's numbers
     syscalls.py       typed wrappers over the C shim (csrc/), and Fd
     spec/             the OCI documents: typed models, and the light reader
+    cgroups/          managers for v1, hybrid, v2 and none
     host.py           the host's facts
     plan/             PURE: configuration + facts -> steps
     validate/         what is wrong with a configuration on this host
     reaping.py hooks.py    the end of a child; running one hook
     init/             what becomes a container's init; executes steps, decides nothing
-    cgroups/          managers for v1, hybrid, v2 and none
     store.py status.py waiting.py undo.py log.py    records, observation, ends, clean-up
     interpreter.py namespaces.py conversation.py launch.py streams.py    from a plan to an init
+    process.py communicate.py    a process to hold
+    abilities.py notify.py    the features document; readiness passed on to systemd
+    netlink.py network.py resctrl.py    devices lent to a container; its cache and bandwidth
     lifecycle.py creation.py joining.py    create and exec, in order
-    process.py container.py factory.py    the three nouns
-    sandbox.py communicate.py    lc.run
+    container.py factory.py    the other two nouns
+    sandbox.py        lc.run
     tty.py            relaying a terminal
     cli/              pyrunc, one verb per file
 
@@ -37,9 +41,11 @@ from libpycontainer._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from libpycontainer.abilities import features
     from libpycontainer.container import Container
     from libpycontainer.errors import (
         AlreadyExistsError,
+        BusyError,
         CalledProcessError,
         CgroupError,
         ContainerError,
@@ -63,9 +69,11 @@ if TYPE_CHECKING:
     from libpycontainer.streams import DEVNULL, PIPE, STDOUT
 
 _HOMES = {
+    "abilities": ("features",),
     "container": ("Container",),
     "errors": (
         "AlreadyExistsError",
+        "BusyError",
         "CalledProcessError",
         "CgroupError",
         "ContainerError",
@@ -95,6 +103,7 @@ __all__ = [  # noqa: RUF022 - the three nouns first
     "Container",
     "Process",
     "run",
+    "features",
     "Spec",
     "State",
     "Features",
@@ -108,6 +117,7 @@ __all__ = [  # noqa: RUF022 - the three nouns first
     "InvalidIDError",
     "NotFoundError",
     "AlreadyExistsError",
+    "BusyError",
     "StatusError",
     "StepError",
     "ExecutableError",

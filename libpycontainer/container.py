@@ -8,7 +8,7 @@ from libpycontainer import status as status_
 from libpycontainer import syscalls as sys_
 from libpycontainer import waiting
 from libpycontainer.errors import ContainerError, NotFoundError, TimeoutExpired
-from libpycontainer.store import CONFIG, START_SOCKET
+from libpycontainer.store import CONFIG, HOST_NETWORK, START_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from libpycontainer.cgroups.protocol import Manager
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.factory import Factory
+    from libpycontainer.notify import Relay
     from libpycontainer.process import Process
     from libpycontainer.spec.models import Spec
     from libpycontainer.store import Entry
@@ -141,23 +142,20 @@ class Container:
         from libpycontainer import launch
 
         with _directory(self._entry) as directory:
-            socket = launch.connect_start_socket(directory.fileno())
-        if socket is None:
-            return False
-        socket.close()
-        return True
+            return launch.is_waiting(directory.fileno())
 
     @property
     def status(self) -> str:
         """One of ``creating``, ``created``, ``running``, ``paused`` and ``stopped``, as of now."""
         alive = self._alive()
         recorded = bool(self._record.get("created"))
+        frozen = alive and recorded and self.cgroup.frozen()
         return status_.observe(
             status_.Observation(
                 recorded=recorded,
                 alive=alive,
-                waiting=alive and recorded and self._waiting(),
-                frozen=alive and recorded and self.cgroup.frozen(),
+                waiting=alive and recorded and not frozen and self._waiting(),
+                frozen=frozen,
             )
         )
 
@@ -186,17 +184,23 @@ class Container:
 
     # ---- verbs ---------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, *, notify: Relay | None = None) -> None:
         """Run the program of a created container (runtime.md#start).
 
         Returns once its execve has succeeded. Raises :class:`StatusError` in any other status;
         :class:`ExecutableError`, :class:`StepError` or :class:`HookError` when a step of it fails,
         and the container is then stopped.
+
+        ``notify`` is bound to where a container that was created with ``notify=True`` reports that
+        it is ready; the relay stays the caller's, who has it serve.
         """
         from libpycontainer import launch, lifecycle, log
 
+        self._refuse_while_creating("start")
         with self._locked():
             self._check("start")
+            if notify is not None and not notify.bind(self._entry.file("notify")):
+                log.warn(f"container {self.id} was not created to report its readiness")
             with _directory(self._entry) as directory:
                 try:
                     launch.start_waiting_init(directory.fileno(), log.emit)
@@ -306,12 +310,15 @@ class Container:
         if force and not self._record.get("created"):
             # Half-made: its creator, if it lives, holds the lock until its init is gone.
             self._kill_everything()
+        elif not force:
+            self._refuse_while_creating("delete")
         with self._locked():
             status = self.status
             if not force:
                 status_.check("delete", status, self.id)
             self._kill_everything()
             self._end_init()
+            self._give_back(force)
             if "cgroup" in self._record:
                 self.cgroup.destroy()
             lifecycle.run_poststop(self._record)
@@ -319,6 +326,17 @@ class Container:
         self._let_go()
 
     # ---- parts of the verbs ----------------------------------------------------------------
+
+    def _give_back(self, force: bool) -> None:
+        """What the container had of the host besides cgroups; most have nothing of it."""
+        if os.path.exists(self._entry.file(HOST_NETWORK)):
+            from libpycontainer import network
+
+            network.take_back(self._record, self._entry, force)
+        if "intelRdt" in self._record:
+            from libpycontainer import resctrl
+
+            resctrl.remove(self._record["intelRdt"])
 
     def _kill_everything(self) -> None:
         # Without a cgroup (rootless) there is no list; init's end is its pid namespace's.
@@ -342,6 +360,13 @@ class Container:
         except (ContainerError, OSError):
             # It is gone; only its exit code is not to be had.
             pass
+
+    def _refuse_while_creating(self, verb: str) -> None:
+        """Its creator holds the lock: whoever waited for it would wait for somebody's hooks."""
+        if not self._record.get("created"):
+            self._refresh()
+        if not self._record.get("created"):
+            status_.check(verb, self.status, self.id)
 
     def _check(self, verb: str) -> None:
         status_.check(verb, self.status, self.id)

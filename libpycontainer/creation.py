@@ -16,6 +16,7 @@ from libpycontainer.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from libpycontainer.cgroups.protocol import Manager
@@ -43,6 +44,8 @@ class Creation:
         new_keyring: bool,
         read_only_tree: bool,
         streams: dict[str, Any],
+        extra_env: Sequence[str] = (),
+        notify: bool = False,
     ) -> None:
         self.factory = factory
         self.id = id
@@ -54,7 +57,22 @@ class Creation:
         self.no_pivot = no_pivot
         self.new_keyring = new_keyring
         self.read_only_tree = read_only_tree
+        self.extra_env = list(extra_env)
+        self.notify_directory = self._arrange_notify() if notify else ""
         self.record: dict[str, Any] = {}
+
+    def _arrange_notify(self) -> str:
+        """Plan a socket to report readiness to; the configuration on record stays without it."""
+        from libpycontainer import notify
+        from libpycontainer.spec import light
+
+        if not notify.possible(self.spec):
+            log.warn("a container without a mount namespace cannot report that it is ready")
+            return ""
+        path = os.path.join(self.factory.root, self.id, notify.DIRECTORY)
+        self.spec = light.record("Spec", notify.with_mount(self.document, path))
+        self.extra_env.append(notify.VARIABLE)
+        return path
 
     def plan(self, manager: Manager, nfds: int) -> Plan:
         """Check the configuration against this host and resolve it into steps."""
@@ -72,6 +90,7 @@ class Creation:
             new_keyring=self.new_keyring,
             cgroup_mounts=manager.mounts(),
             read_only_tree=self.read_only_tree,
+            extra_env=self.extra_env,
         )
         plan = build(self.spec, self.facts, request)
         for warning in plan.warnings:
@@ -106,6 +125,10 @@ class Creation:
             record["annotations"] = dict(self.spec.annotations)
         if hooks := lifecycle.hook_rows(self.spec.hooks):
             record["hooks"] = hooks
+        if self.spec.linux and self.spec.linux.intel_rdt is not None:
+            from libpycontainer import resctrl
+
+            record["intelRdt"] = resctrl.resolve(self.spec.linux.intel_rdt, self.id)
         return record
 
     def run(self) -> tuple[Entry, dict[str, Any]]:
@@ -121,9 +144,14 @@ class Creation:
             entry = self.factory.store.reserve(self.id)
             undo.push(entry.unlock)
             undo.push(entry.remove)
+            if self.notify_directory:
+                from libpycontainer import notify
+
+                notify.make_directory(self.notify_directory)
             entry.save(self.record)
             entry.save(self.document, CONFIG)
             undo.push(lifecycle.run_poststop, self.record)
+            self._make_resctrl(undo)
             undo.push(manager.destroy)
             if manager.mode != "none":
                 undo.push(manager.kill)
@@ -131,7 +159,7 @@ class Creation:
             going = launch.Launch(spawner, conversation.CREATE, log.emit)
             undo.push(going.abort)
             self._clone(going, plan, manager, entry, streams)
-            self._mounted(going, manager)
+            self._mounted(going, manager, entry, undo)
             going.talk.expect("ready")
             self.record["created"] = _now()
             entry.save(self.record)
@@ -165,15 +193,35 @@ class Creation:
         self.record["pid"] = going.pid
         self.record["startTime"] = waiting.start_time(going.pid)
         entry.save(self.record)
+        if "intelRdt" in self.record:
+            from libpycontainer import resctrl
+
+            resctrl.join(self.record["intelRdt"], going.pid)
         going.proceed()
 
-    def _mounted(self, going: launch.Launch, manager: Manager) -> None:
-        """The tree is made but not yet entered: limits, and the hooks that run outside."""
+    def _make_resctrl(self, undo: Undo) -> None:
+        if "intelRdt" in self.record:
+            from libpycontainer import resctrl
+
+            undo.push(resctrl.unmake, self.record["intelRdt"])
+            resctrl.make(self.record["intelRdt"])
+
+    def _mounted(self, going: launch.Launch, manager: Manager, entry: Entry, undo: Undo) -> None:
+        """The tree is made but not yet entered: limits, devices, the hooks that run outside."""
         going.talk.expect("mounted")
         manager.apply(self.resources)
+        self._lend_devices(going.pid, entry, undo)
         for kind in ("prestart", "createRuntime"):
             lifecycle.run_hooks(self.record, kind, "creating", going.pid)
         going.talk.proceed()
+
+    def _lend_devices(self, pid: int, entry: Entry, undo: Undo) -> None:
+        devices = self.spec.linux.net_devices if self.spec.linux else None
+        if devices:
+            from libpycontainer import network
+
+            undo.push(network.take_back, self.record, entry, True)
+            network.lend(devices, pid, self.record, entry)
 
 
 def read_spec(spec: Any) -> tuple[Spec, dict[str, Any]]:

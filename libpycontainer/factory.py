@@ -73,6 +73,8 @@ class Factory:
         no_pivot: bool = False,
         new_keyring: bool = True,
         read_only_tree: bool = False,
+        extra_env: Sequence[str] = (),
+        notify: bool = False,
         pid_file: str | None = None,
     ) -> Container:
         """Create a container whose program waits for :meth:`Container.start` (runtime.md#create).
@@ -81,7 +83,10 @@ class Factory:
         ``root.path`` counts from ``bundle`` (default: the current directory). Standard streams and
         descriptors are as for :class:`Process`. ``no_pivot`` moves the root instead of pivot_root
         (for hosts on an initramfs). ``read_only_tree`` makes the root and every mount below it
-        read-only. ``pid_file`` is written, whole, before this returns.
+        read-only. ``extra_env`` are variables for its own program, over those of the configuration
+        and not for what is executed inside later. ``notify`` gives it a socket to report readiness
+        to, which :meth:`Container.start` and :class:`libpycontainer.notify.Relay` serve.
+        ``pid_file`` is written, whole, before this returns.
 
         The caller owns the container, whose init is his child. Raises :class:`SpecError`,
         :class:`InvalidIDError`, :class:`AlreadyExistsError`, :class:`StepError` and its kin,
@@ -99,6 +104,8 @@ class Factory:
             no_pivot=no_pivot,
             new_keyring=new_keyring,
             read_only_tree=read_only_tree,
+            extra_env=extra_env,
+            notify=notify,
             streams={
                 "stdin": stdin,
                 "stdout": stdout,
@@ -156,6 +163,8 @@ class Factory:
         preserve_fds: int = 0,
         no_pivot: bool = False,
         new_keyring: bool = True,
+        extra_env: Sequence[str] = (),
+        notify: bool = False,
     ) -> Plan:
         """What :meth:`create` would do, as a plan that prints; nothing is made or reserved.
 
@@ -173,6 +182,8 @@ class Factory:
             no_pivot=no_pivot,
             new_keyring=new_keyring,
             read_only_tree=False,
+            extra_env=extra_env,
+            notify=notify,
             streams={},
         )
         return creation.plan(creation.manager(), 3 + preserve_fds)

@@ -19,7 +19,7 @@ STOPPED: Final = "stopped"
 ALLOWED: Final = {
     "start": frozenset({CREATED}),
     "exec": frozenset({CREATED, RUNNING}),
-    "kill": frozenset({CREATING, CREATED, RUNNING, PAUSED}),
+    "kill": frozenset({CREATED, RUNNING, PAUSED}),
     "delete": frozenset({CREATED, STOPPED}),
     "pause": frozenset({CREATED, RUNNING}),
     "resume": frozenset({PAUSED}),

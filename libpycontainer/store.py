@@ -1,9 +1,10 @@
 """Where containers are recorded: one directory each under the state root.
 
 ``state.json`` is the record, replaced as a whole and never edited; ``config.json`` the
-configuration as it was when the container was created; ``start.sock`` what init waits on. The
-directory itself is the name's reservation (mkdir is atomic) and its lock (flock ends with its
-holder, however that dies).
+configuration as it was when the container was created; ``start.sock`` what init waits on; ``netns``
+and ``netns.host`` the namespaces that lent network devices are in and came from. The directory
+itself is the name's reservation (mkdir is atomic) and its lock (flock ends with its holder, however
+that dies).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 
 from libpycontainer.errors import (
     AlreadyExistsError,
+    BusyError,
     ContainerError,
     InvalidIDError,
     NotFoundError,
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 STATE = "state.json"
 CONFIG = "config.json"
 START_SOCKET = "start.sock"
+NETWORK = "netns"
+HOST_NETWORK = "netns.host"
 LOCK_TIMEOUT = 10.0
 MAX_ID = 255
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -82,13 +86,19 @@ class Store:
         except OSError as error:
             raise self._unusable(error) from None
         entry = Entry(id, path)
-        entry.lock()
+        try:
+            entry.lock()
+        except (BusyError, NotFoundError):
+            # Between the two steps somebody deleted the name that he took for a left-over.
+            raise AlreadyExistsError(
+                f"container {id} was deleted while it was being created", op="create", path=path
+            ) from None
         return entry
 
-    def _unusable(self, error: OSError) -> ContainerError:
+    def _unusable(self, error: OSError, op: str = "create") -> ContainerError:
         return ContainerError(
             f"cannot use the state root {self.root}: {error.strerror}",
-            op="create",
+            op=op,
             path=self.root,
             errno=error.errno or 0,
         )
@@ -112,6 +122,8 @@ class Store:
                 )
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise self._unusable(error, "list") from None
 
 
 class Entry:
@@ -123,7 +135,10 @@ class Entry:
         self._directory = -1
 
     def lock(self, timeout: float = LOCK_TIMEOUT) -> None:
-        """Exclude every other caller that changes this container. Waits ``timeout`` seconds."""
+        """Exclude every other caller that changes this container. Waits ``timeout`` seconds.
+
+        Raises :class:`BusyError` when they are over, :class:`NotFoundError` when it was deleted.
+        """
         import fcntl
         import time
 
@@ -140,7 +155,7 @@ class Entry:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     os.close(fd)
-                    raise AlreadyExistsError(
+                    raise BusyError(
                         f"container {self.id} is busy: another call has held it for {timeout:g} s",
                         op="lock",
                         path=self.path,
@@ -210,7 +225,7 @@ class Entry:
                 record = json.loads(file.read())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ContainerError(f"cannot read {path}: {error}", op="load", path=path) from None
         if not isinstance(record, dict):
             raise ContainerError(f"cannot read {path}: not an object", op="load", path=path)
@@ -224,11 +239,20 @@ class Entry:
             return
         # The record goes last but one: without it `delete` could not clean up after a crash here.
         for name in sorted(names, key=lambda name: name == STATE):
-            try:
-                os.unlink(self.file(name))
-            except FileNotFoundError:
-                pass
+            _remove(self.file(name))
         try:
             os.rmdir(self.path)
         except FileNotFoundError:
             pass
+
+
+def _remove(path: str) -> None:
+    """Remove a file, or a directory of files. What is missing already is fine."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        for name in os.listdir(path):
+            os.unlink(os.path.join(path, name))
+        os.rmdir(path)

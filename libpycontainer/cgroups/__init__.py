@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from libpycontainer.cgroups.hierarchies import Hierarchy
     from libpycontainer.cgroups.protocol import HostFacts, Manager
 
-__all__ = ["load_manager", "open_manager"]
+__all__ = ["MANAGERS", "load_manager", "open_manager"]
+
+MANAGERS = ("v1", "v2")
+"""What there is a manager for; the features document says the same."""
 
 
 def open_manager(

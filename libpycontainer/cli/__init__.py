@@ -9,6 +9,7 @@
     output.py     what goes to standard output: JSON as Go writes it, complete or an error
     signals.py    names of signals, and the queue that they are forwarded from
     launch.py     what ``run``, ``create`` and ``exec`` share: the bundle, the terminal's rules
+    readiness.py  systemd's NOTIFY_SOCKET, for those that start a container
     foreground.py waits for a process, meanwhile forwards signals and relays terminals
     <verb>.py     one verb each; ``VERBS`` in main.py lists them
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from libpycontainer.cli import readiness
 from libpycontainer.cli.command import CommandError, Invocation
 from libpycontainer.cli.options import Flag
 from libpycontainer.errors import ContainerError
@@ -83,9 +84,7 @@ class Launch:
         if self.spec.process is None:
             raise CommandError("process property must not be empty")
         check_terminal(self.spec.process, options.text("console-socket"), detach=detach)
-        self._preserved, environment = inherited_fds(options.number("preserve-fds"))
-        if environment:
-            self.spec = _with_environment(self.spec, environment)
+        self._preserved, self._environment = inherited_fds(options.number("preserve-fds"))
 
     @property
     def process(self) -> SpecProcess:
@@ -100,6 +99,8 @@ class Launch:
             "bundle": self.bundle,
             "console_socket": options.text("console-socket") or None,
             "preserve_fds": self._preserved,
+            "extra_env": self._environment,
+            "notify": readiness.wanted(),
             "no_pivot": options.enabled("no-pivot"),
             "new_keyring": not options.enabled("no-new-keyring"),
             "pid_file": options.text("pid-file") or None,
@@ -127,6 +128,8 @@ class Launch:
             self.spec,
             bundle=self.bundle,
             preserve_fds=self._preserved,
+            extra_env=self._environment,
+            notify=readiness.wanted(),
             no_pivot=options.enabled("no-pivot"),
             new_keyring=not options.enabled("no-new-keyring"),
         )
@@ -143,16 +146,6 @@ def _load_spec(bundle: str) -> Spec:
     if not os.path.exists(path):
         raise CommandError(f"JSON specification file {_CONFIG} not found in {bundle}")
     return light.load(path)
-
-
-def _with_environment(spec: Spec, variables: tuple[str, ...]) -> Spec:
-    from libpycontainer.spec import light
-
-    document = light.dump(spec)
-    process = document["process"]
-    process["env"] = [*process.get("env", ()), *variables]
-    changed: Spec = light.record("Spec", document)
-    return changed
 
 
 def discard(container: Container, cause: BaseException) -> None:

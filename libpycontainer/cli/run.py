@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libpycontainer.cli import launch
+from libpycontainer.cli import launch, readiness
 from libpycontainer.cli.command import Command, Invocation
 from libpycontainer.cli.options import Flag
 from libpycontainer.cli.output import put
@@ -20,16 +20,18 @@ def action(invocation: Invocation) -> int:
     if options.enabled("dry-run"):
         put(prepared.dry_run())
         return 0
-    return _detached(prepared) if detach else _foreground(prepared, invocation)
+    return _detached(prepared, invocation) if detach else _foreground(prepared, invocation)
 
 
-def _detached(prepared: launch.Launch) -> int:
+def _detached(prepared: launch.Launch, invocation: Invocation) -> int:
+    relay = readiness.relay(invocation.log)
     container = prepared.create()
     try:
-        container.start()
+        container.start(notify=relay)
     except BaseException as error:
         launch.discard(container, error)
         raise
+    readiness.wait(container.process, relay, invocation.log)
     return 0
 
 
@@ -38,11 +40,13 @@ def _foreground(prepared: launch.Launch, invocation: Invocation) -> int:
 
     keep = invocation.options.enabled("keep")
     terminal = bool(prepared.process.terminal)
+    background = readiness.Background(readiness.relay(invocation.log), invocation.log)
     with Foreground(invocation.log, terminal=terminal) as foreground:
         container = prepared.create(**foreground.streams())
         try:
             assert container.process is not None
-            code = foreground.wait(container.process, container.start)
+            code = foreground.wait(container.process, lambda: background.start(container))
+            background.finish()
         except BaseException as error:
             if not keep:
                 launch.discard(container, error)

@@ -32,6 +32,9 @@ CLONE_FLAGS = {
 # Made when init is cloned. The user and time namespaces are made beforehand and joined; the
 # cgroup namespace afterwards, because its root is the group that its maker sits in.
 _AT_CLONE = ("pid", "network", "mount", "ipc", "uts")
+# In a user namespace the ipc namespace is made when init is its root: the message queues' directory
+# belongs to whoever makes it.
+_AFTER_CLONE = ("ipc", "cgroup")
 
 CLOCKS = {"monotonic": 1, "boottime": 7}
 CAP_NET_ADMIN = 12
@@ -252,7 +255,7 @@ def _namespaces(builder: Builder) -> None:
         plan.enter.append(_join(namespace))
     plan.clone_flags = kernel.CLONE_PARENT
     for type in _AT_CLONE:
-        if type in builder.new:
+        if type in builder.new and not (type == "ipc" and builder.maps_users):
             plan.clone_flags |= CLONE_FLAGS[type]
     builder.add(Step("await_continue", "wait until this process is on record"))
     builder.add(Step("join_cgroups", "enter the cgroups"))
@@ -260,8 +263,10 @@ def _namespaces(builder: Builder) -> None:
         builder.add(
             Step("become_root", "become root of the user namespace", groups=builder.setgroups)
         )
-    if "cgroup" in builder.new:
-        builder.add(Step("unshare", "make a cgroup namespace", flags=CLONE_FLAGS["cgroup"]))
+    for type in _AFTER_CLONE:
+        if type in builder.new and not plan.clone_flags & CLONE_FLAGS[type]:
+            title = f"make a new {type} namespace"
+            builder.add(Step("unshare", title, flags=CLONE_FLAGS[type]))
 
 
 def _join(namespace: Namespace) -> Step:
@@ -314,7 +319,10 @@ def _identity(builder: Builder) -> None:
 def _keyring(builder: Builder) -> None:
     if builder.request.new_keyring:
         name = f"_ses.{builder.request.id}"
-        builder.add(Step("join_keyring", f"join the session keyring {name}", name=name))
+        # The right to search it: for its user, or for others where the user is mapped (as in runc).
+        search = 0x8 if builder.maps_users else 0x80000
+        title = f"join the session keyring {name}"
+        builder.add(Step("join_keyring", title, name=name, permissions=search))
 
 
 def _names_and_sysctls(builder: Builder) -> None:

@@ -53,12 +53,10 @@ SUPERBLOCK = {
 }
 """Options that belong to the file system, not to the mount: fsconfig knows them by these names."""
 
-IGNORED = frozenset(
-    {"defaults", "remount", "silent", "loud", "acl", "noacl", "iversion", "noiversion"}
-)
+IGNORED = frozenset({"defaults", "silent", "loud", "acl", "noacl", "iversion", "noiversion"})
 """Words without an effect here. Since Linux 5.x nobody but the file system sets iversion."""
 
-EXTENSIONS = frozenset({"tmpcopyup", "idmap", "ridmap"})
+EXTENSIONS = frozenset({"remount", "tmpcopyup", "idmap", "ridmap"})
 
 
 class Options:

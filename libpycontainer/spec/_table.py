@@ -38,6 +38,11 @@ TABLE: dict[str, tuple[tuple[str, str, str, bool], ...]] = {
         ("systemd_user", "systemdUser", "bool", False),
         ("rdma", "rdma", "bool", False),
     ),
+    "FeaturesIntelRdt": (
+        ("enabled", "enabled", "bool", False),
+        ("schemata", "schemata", "bool", False),
+        ("monitoring", "monitoring", "bool", False),
+    ),
     "FeaturesLinux": (
         ("namespaces", "namespaces", "[namespace type", False),
         ("capabilities", "capabilities", "[capability", False),
@@ -45,9 +50,14 @@ TABLE: dict[str, tuple[tuple[str, str, str, bool], ...]] = {
         ("seccomp", "seccomp", "@FeaturesSeccomp", False),
         ("apparmor", "apparmor", "@FeaturesSwitch", False),
         ("selinux", "selinux", "@FeaturesSwitch", False),
-        ("intel_rdt", "intelRdt", "@FeaturesSwitch", False),
+        ("intel_rdt", "intelRdt", "@FeaturesIntelRdt", False),
+        ("memory_policy", "memoryPolicy", "@FeaturesMemoryPolicy", False),
         ("mount_extensions", "mountExtensions", "@FeaturesMountExtensions", False),
         ("net_devices", "netDevices", "@FeaturesSwitch", False),
+    ),
+    "FeaturesMemoryPolicy": (
+        ("modes", "modes", "[memory policy mode", False),
+        ("flags", "flags", "[memory policy flag", False),
     ),
     "FeaturesMountExtensions": (("idmap", "idmap", "@FeaturesSwitch", False),),
     "FeaturesSeccomp": (

@@ -10,6 +10,8 @@ from typing import Annotated
 
 from libpycontainer.spec.base import Model, StringMap, Strings, model
 from libpycontainer.spec.linux import (
+    MemoryPolicyFlag,
+    MemoryPolicyMode,
     NamespaceType,
     SeccompAction,
     SeccompArch,
@@ -41,9 +43,22 @@ class FeaturesSeccomp(Model):
 
 @model
 class FeaturesSwitch(Model):
-    """Something that is there or not: AppArmor, SELinux, Intel RDT, id-mapped mounts ..."""
+    """Something that is there or not: AppArmor, SELinux, id-mapped mounts, network devices."""
 
     enabled: bool | None = None
+
+
+@model
+class FeaturesIntelRdt(Model):
+    enabled: bool | None = None
+    schemata: bool | None = None
+    monitoring: bool | None = None
+
+
+@model
+class FeaturesMemoryPolicy(Model):
+    modes: Sequence[MemoryPolicyMode] | None = None
+    flags: Sequence[MemoryPolicyFlag] | None = None
 
 
 @model
@@ -59,7 +74,8 @@ class FeaturesLinux(Model):
     seccomp: FeaturesSeccomp | None = None
     apparmor: FeaturesSwitch | None = None
     selinux: FeaturesSwitch | None = None
-    intel_rdt: FeaturesSwitch | None = None
+    intel_rdt: FeaturesIntelRdt | None = None
+    memory_policy: FeaturesMemoryPolicy | None = None
     mount_extensions: FeaturesMountExtensions | None = None
     net_devices: FeaturesSwitch | None = None
 

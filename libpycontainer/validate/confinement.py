@@ -58,9 +58,11 @@ def mount_label(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def intel_rdt(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """config-linux.md#intelrdt: closID is the name of a directory."""
+    """config-linux.md#intelrdt: closID is the name of a directory, or "/" for the root's class."""
     rdt = spec.linux.intel_rdt if spec.linux else None
-    if rdt is not None and rdt.clos_id and (rdt.clos_id in (".", "..") or "/" in rdt.clos_id):
+    if rdt is None or not rdt.clos_id or rdt.clos_id == "/":
+        return
+    if rdt.clos_id in (".", "..") or "/" in rdt.clos_id:
         message = f"{rdt.clos_id!r} cannot be the name of a directory"
         yield Problem("$.linux.intelRdt.closID", message)
 

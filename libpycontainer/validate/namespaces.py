@@ -219,7 +219,8 @@ def net_devices(spec: Spec, facts: Facts) -> Iterator[Problem]:
         if device.name and not is_interface_name(device.name):
             yield Problem(f"{here}.name", f"{device.name!r} cannot be the name of a network device")
         inside = device.name or name
-        if inside in seen:
+        # The kernel puts a number for %d, a new one for each.
+        if inside in seen and "%d" not in inside:
             yield Problem(here, f"{seen[inside]!r} has the name {inside!r} in the container too")
         seen[inside] = name
 

@@ -32,7 +32,7 @@ TABLE = {
 ALLOWED = {
     "start": {"created"},
     "exec": {"created", "running"},
-    "kill": {"creating", "created", "running", "paused"},
+    "kill": {"created", "running", "paused"},
     "delete": {"created", "stopped"},
     "pause": {"created", "running"},
     "resume": {"paused"},
