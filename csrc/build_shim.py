@@ -9,6 +9,7 @@ from cffi import FFI
 HERE = Path(__file__).parent
 STAGES = (
     "LPC_STAGE_FDS",
+    "LPC_STAGE_RLIMITS",
     "LPC_STAGE_BOUNDING",
     "LPC_STAGE_CWD",
     "LPC_STAGE_GROUPS",

@@ -139,6 +139,17 @@ void lpc_reset_signals(void)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
 }
 
+/* After the descriptors, which a low limit on their number would refuse. */
+static int set_rlimits(const struct lpc_finish *self)
+{
+    for (int i = 0; i < self->nrlimits; i++) {
+        const uint64_t *limit = self->rlimits + 3 * i;
+        if (syscall(SYS_prlimit64, 0, (int)limit[0], limit + 1, NULL) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
 #define ACT(number, call)             \
     do {                              \
         self->stage = (number);       \
@@ -152,6 +163,7 @@ int lpc_finish(struct lpc_finish *self)
     int moved[self->nfds > 0 ? self->nfds : 1];
 
     ACT(LPC_STAGE_FDS, lpc_place_fds(self->fds, self->nfds, moved));
+    ACT(LPC_STAGE_RLIMITS, set_rlimits(self));
     if (self->umask >= 0)
         umask((mode_t)self->umask);
     ACT(LPC_STAGE_BOUNDING, drop_bounding(self->bounding, self->last_cap));

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -124,6 +125,8 @@ int lpc_spawn(struct lpc_spawn *request)
         reap(request->pidfd, WEXITED);
         close(request->pidfd);
     }
+    if (error < 0)
+        request->pidfd = -1;
     return error < 0 ? error : pid;
 }
 
@@ -329,6 +332,11 @@ int lpc_connect(const char *path, int type, int nonblocking)
     return sock;
 }
 
+int lpc_shutdown_writing(int sock)
+{
+    return result(shutdown(sock, SHUT_WR));
+}
+
 int lpc_accept(int sock)
 {
     return result(accept4(sock, NULL, NULL, SOCK_CLOEXEC));
@@ -517,6 +525,11 @@ int lpc_set_mempolicy(int mode, const unsigned long *mask, unsigned long maxnode
 
 /* ---- odds and ends ------------------------------------------------------------------------ */
 
+int lpc_dup_above(int fd, int least)
+{
+    return result(fcntl(fd, F_DUPFD_CLOEXEC, least));
+}
+
 int lpc_close_range(unsigned int first, unsigned int last, unsigned int flags)
 {
     return result(syscall(SYS_close_range, first, last, flags));
@@ -535,6 +548,16 @@ int lpc_bpf(int command, void *attr, unsigned int size)
 int lpc_pidfd_send_signal(int pidfd, int number)
 {
     return result(syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0));
+}
+
+int lpc_inotify_init(void)
+{
+    return result(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+}
+
+int lpc_inotify_add_watch(int fd, const char *path, uint32_t mask)
+{
+    return result(inotify_add_watch(fd, path, mask));
 }
 
 /* linux/pidfd.h of 6.15, spelled out: headers that old distributions ship lack it. */

@@ -61,6 +61,8 @@ struct lpc_finish {
     unsigned int filter_flags;
     const int *fds;        /* become 0..nfds-1; everything above is closed by execve */
     int nfds;
+    const uint64_t *rlimits; /* resource, soft, hard; and so on */
+    int nrlimits;
     int stage;             /* out: which act failed, an LPC_STAGE number */
 };
 
@@ -82,6 +84,7 @@ int lpc_recv(int sock, void *data, size_t size, int *fds, int max_fds, int *nfds
 int lpc_socketpair(int type, int *ends);
 int lpc_listen(const char *path, int type, int backlog);
 int lpc_connect(const char *path, int type, int nonblocking);
+int lpc_shutdown_writing(int sock);
 int lpc_accept(int sock);  /* -EINTR as above */
 
 /* ---- namespaces ------------------------------------------------------------------------ */
@@ -125,10 +128,13 @@ int lpc_set_mempolicy(int mode, const unsigned long *mask, unsigned long maxnode
 
 /* ---- odds and ends ----------------------------------------------------------------------- */
 
+int lpc_dup_above(int fd, int least); /* close-on-exec */
 int lpc_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int lpc_ioctl(int fd, unsigned long request, void *argument);
 int lpc_bpf(int command, void *attr, unsigned int size);
 int lpc_pidfd_send_signal(int pidfd, int signal);
+int lpc_inotify_init(void);  /* close-on-exec, non-blocking */
+int lpc_inotify_add_watch(int fd, const char *path, uint32_t mask);
 /* 1: *status is the exit status in wait(2)'s coding; 0: still running; -ENODATA: lost. */
 int lpc_pidfd_exit_status(int pidfd, int *status);
 

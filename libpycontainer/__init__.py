@@ -23,10 +23,11 @@ The rooms, in the order in which they may import each other (upwards only):
     init/             what becomes a container's init; executes steps, decides nothing
     store.py status.py waiting.py undo.py log.py    records, observation, ends, clean-up
     interpreter.py namespaces.py conversation.py launch.py streams.py    from a plan to an init
-    process.py communicate.py    a process to hold
+    companions.py process.py communicate.py    a process to hold
     abilities.py notify.py    the features document; readiness passed on to systemd
     netlink.py network.py resctrl.py    devices lent to a container; its cache and bandwidth
     lifecycle.py creation.py joining.py    create and exec, in order
+    limits.py updating.py events.py    limits, their change, and what they do to a container
     container.py factory.py    the other two nouns
     sandbox.py        lc.run
     tty.py            relaying a terminal
@@ -62,6 +63,14 @@ if TYPE_CHECKING:
         TimeoutExpired,
         UnsupportedError,
     )
+    from libpycontainer.events import (
+        Event,
+        MemoryPressureEvent,
+        OOMEvent,
+        Stall,
+        StallEvent,
+        StatsEvent,
+    )
     from libpycontainer.factory import Factory
     from libpycontainer.process import Process
     from libpycontainer.sandbox import CompletedProcess, run
@@ -90,6 +99,14 @@ _HOMES = {
         "TimeoutExpired",
         "UnsupportedError",
     ),
+    "events": (
+        "Event",
+        "MemoryPressureEvent",
+        "OOMEvent",
+        "Stall",
+        "StallEvent",
+        "StatsEvent",
+    ),
     "factory": ("Factory",),
     "process": ("Process",),
     "sandbox": ("CompletedProcess", "run"),
@@ -107,6 +124,12 @@ __all__ = [  # noqa: RUF022 - the three nouns first
     "Spec",
     "State",
     "Features",
+    "Event",
+    "StatsEvent",
+    "OOMEvent",
+    "MemoryPressureEvent",
+    "Stall",
+    "StallEvent",
     "CompletedProcess",
     "PIPE",
     "DEVNULL",

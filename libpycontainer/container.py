@@ -12,14 +12,16 @@ from libpycontainer.store import CONFIG, HOST_NETWORK, START_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from libpycontainer.cgroups.protocol import Manager
     from libpycontainer.cgroups.stats import Stats
+    from libpycontainer.events import Events, Stall
     from libpycontainer.factory import Factory
     from libpycontainer.notify import Relay
     from libpycontainer.process import Process
-    from libpycontainer.spec.models import Spec
+    from libpycontainer.spec.models import LinuxIntelRdt, LinuxResources, Spec
     from libpycontainer.store import Entry
 
 KILL = 9
@@ -83,7 +85,7 @@ class Container:
 
     @property
     def spec(self) -> Spec:
-        """The configuration as it was when the container was created."""
+        """The configuration as it was when the container was created, with its present limits."""
         if self._spec is None:
             from libpycontainer.spec import light
 
@@ -119,7 +121,7 @@ class Container:
         if pidfd is None:
             return None
         process = Process()
-        process.attach(waiting.Identity(pid, started, child=False), pidfd, None)
+        process.attach(waiting.Identity(pid, started), pidfd, None)
         return process
 
     @property
@@ -128,6 +130,8 @@ class Container:
         if self._manager is None:
             from libpycontainer.cgroups import load_manager
 
+            if "cgroup" not in self._record:
+                raise self._no_record()
             self._manager = load_manager(self._record["cgroup"])
         return self._manager
 
@@ -147,6 +151,9 @@ class Container:
     @property
     def status(self) -> str:
         """One of ``creating``, ``created``, ``running``, ``paused`` and ``stopped``, as of now."""
+        if not self._record.get("created"):
+            # It was half-made when this handle was.
+            self._refresh()
         alive = self._alive()
         recorded = bool(self._record.get("created"))
         frozen = alive and recorded and self.cgroup.frozen()
@@ -159,6 +166,14 @@ class Container:
             )
         )
 
+    def _no_record(self) -> NotFoundError:
+        return NotFoundError(
+            f"container does not exist: {self.id} is a name without a record, which its maker "
+            "is about to write, or died before (delete --force frees it)",
+            op="state",
+            path=self._entry.path,
+        )
+
     def state(self) -> dict[str, Any]:
         """The OCI state document (runtime.md#state) as of now.
 
@@ -167,12 +182,7 @@ class Container:
         from libpycontainer import lifecycle
 
         if "ociVersion" not in self._record:
-            raise NotFoundError(
-                f"container does not exist: {self.id} is a name without a record, which its maker "
-                "is about to write, or died before (delete --force frees it)",
-                op="state",
-                path=self._entry.path,
-            )
+            raise self._no_record()
         status = self.status
         pid = 0 if status == status_.STOPPED else int(self._record.get("pid", 0))
         document = lifecycle.state_document(self._record, status, pid)
@@ -243,6 +253,9 @@ class Container:
                 self._signal_init(KILL)
         else:
             self._signal_every(number)
+        if number == KILL and self._record.get("created"):
+            # A frozen process (v1) would meet even SIGKILL only after the thaw.
+            self.cgroup.thaw()
 
     def _signal_init(self, number: int) -> None:
         process = self.process
@@ -284,20 +297,95 @@ class Container:
         return self.cgroup.pids()
 
     def pause(self) -> None:
-        """Freeze every process inside. Raises :class:`StatusError`, :class:`CgroupError`."""
+        """Freeze every process inside: all of them, or none.
+
+        Raises :class:`StatusError`, and :class:`CgroupError` when they cannot all be stopped;
+        then all of them run.
+        """
+        self._refuse_while_creating("pause")
         with self._locked():
             self._check("pause")
             self.cgroup.freeze()
+            if not self._alive():
+                # It ended in between: a frozen group without a container would only be in the way.
+                self.cgroup.thaw()
+                self._check("pause")
 
     def resume(self) -> None:
         """Let a paused container go on. Raises :class:`StatusError`, :class:`CgroupError`."""
+        self._refuse_while_creating("resume")
         with self._locked():
             self._check("resume")
             self.cgroup.thaw()
 
+    def update(
+        self,
+        resources: LinuxResources | Mapping[str, Any] | None = None,
+        *,
+        memory: int | str | None = None,
+        cpus: float | None = None,
+        pids: int | None = None,
+        intel_rdt: LinuxIntelRdt | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change the limits of a container that is created, running or paused: all or nothing.
+
+        ``resources`` is a :class:`LinuxResources` or a dict shaped like ``linux.resources``; what
+        it does not mention stays, and so does what is 0 where 0 is no limit (as for docker and
+        runc; a ``pids.limit`` of 1 forbids as much as 0 would). ``memory`` ("256M", or bytes, -1
+        for no limit), ``cpus`` (processors, ``float("inf")`` for no limit) and ``pids`` (-1 for
+        no limit) say the usual ones more shortly. Device rules are replaced as a whole.
+        ``intel_rdt`` gives the container's resctrl class new schemata.
+
+        When any of it is refused, the old limits are in force again and the error names the
+        field: :class:`SpecError`, or :class:`CgroupError` with the kernel's reason. Otherwise
+        the new ones are also on record (:attr:`spec`). Callers exclude each other, so that the
+        limits are always one caller's, whole. Raises :class:`StatusError` for a container
+        that has stopped.
+        """
+        from libpycontainer import updating
+
+        wanted = updating.requested(resources, memory, cpus, pids)
+        self._refuse_while_creating("update")
+        with self._locked():
+            self._check("update")
+            try:
+                updating.update(self, wanted, intel_rdt)
+            finally:
+                self._spec = None
+
     def stats(self) -> Stats:
-        """What the kernel has counted for this container; units are in the attributes' docs."""
-        return self.cgroup.stats()
+        """What the kernel has counted for this container; units are in the attributes' docs.
+
+        Of a container that has stopped only that is left which its cgroups still know.
+        """
+        from libpycontainer.cgroups import measuring
+
+        return measuring.add_interfaces(self.cgroup.stats(), self.pid)
+
+    def events(
+        self,
+        interval: float | None = 5.0,
+        *,
+        oom: bool = True,
+        memory_pressure: str | None = None,
+        stalls: Sequence[Stall] = (),
+    ) -> Events:
+        """What happens to the container, as it happens, until it stops.
+
+        An iterator of :class:`~libpycontainer.events.Event`: a :class:`StatsEvent` every
+        ``interval`` seconds (``None``: never) and, with ``oom``, an :class:`OOMEvent` whenever it
+        runs out of memory. ``memory_pressure`` is "low", "medium" or "critical", the level from
+        which cgroup v1 reports :class:`MemoryPressureEvent`. Each of ``stalls`` is a
+        :class:`Stall`, a share of time lost to waiting from which the kernel reports
+        a :class:`StallEvent` (PSI; needs the unified hierarchy, as on v2 and hybrid hosts).
+
+        It owns descriptors: use it in a ``with`` block, or close it, unless it is exhausted.
+        Raises :class:`StatusError` for a container that has stopped, :class:`CgroupError` and
+        :class:`UnsupportedError` for what this host cannot report.
+        """
+        from libpycontainer.events import Events
+
+        return Events(self, interval, oom=oom, memory_pressure=memory_pressure, stalls=stalls)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container and everything that was made for it (runtime.md#delete).
@@ -309,7 +397,10 @@ class Container:
 
         if force and not self._record.get("created"):
             # Half-made: its creator, if it lives, holds the lock until its init is gone.
+            self._refresh()
             self._kill_everything()
+            if self.process is not None:
+                self.process.kill()
         elif not force:
             self._refuse_while_creating("delete")
         with self._locked():
@@ -319,8 +410,7 @@ class Container:
             self._kill_everything()
             self._end_init()
             self._give_back(force)
-            if "cgroup" in self._record:
-                self.cgroup.destroy()
+            self._destroy_cgroup()
             lifecycle.run_poststop(self._record)
             self._entry.remove()
         self._let_go()
@@ -339,9 +429,21 @@ class Container:
             resctrl.remove(self._record["intelRdt"])
 
     def _kill_everything(self) -> None:
-        # Without a cgroup (rootless) there is no list; init's end is its pid namespace's.
-        if "cgroup" in self._record and self.cgroup.mode != "none":
+        # Without a cgroup (rootless) there is no list; init's end is its pid namespace's. Without
+        # an init on record the group may be somebody else's, found in use.
+        if "pid" in self._record and self.cgroup.mode != "none":
             self.cgroup.kill()
+
+    def _destroy_cgroup(self) -> None:
+        if "pid" in self._record:
+            self.cgroup.destroy()
+        elif "cgroup" in self._record:
+            from libpycontainer import log
+
+            try:
+                self.cgroup.destroy(timeout=0.1)
+            except ContainerError as error:
+                log.warn(str(error))
 
     def _end_init(self) -> None:
         """Kill init, wait until it is gone, and reap it where it is ours."""
@@ -378,8 +480,20 @@ class Container:
         except ContainerError:
             # Unreadable, as was reported when it was loaded: only the name is left to manage.
             return
-        if record is not None:
+        known = self._record.get("instance")
+        if record is not None and known in (None, record.get("instance")):
             self._record = record
+
+    def _check_instance(self) -> None:
+        """The name may have been given to another container since this handle was made."""
+        record = self._entry.load()
+        known = self._record.get("instance")
+        if record is not None and known not in (None, record.get("instance")):
+            raise NotFoundError(
+                f"container does not exist: this {self.id} was deleted, and another has its name",
+                op="load",
+                path=self._entry.path,
+            )
 
     def _locked(self) -> _Locked:
         return _Locked(self)
@@ -418,6 +532,14 @@ class _Locked:
 
     def __enter__(self) -> None:
         self._container._entry.lock()
+        try:
+            self._container._check_instance()
+        except NotFoundError:
+            self._container._entry.unlock()
+            raise
+        except ContainerError:
+            # Unreadable: only the name is left to manage.
+            pass
         self._container._refresh()
 
     def __exit__(self, *exc: object) -> None:

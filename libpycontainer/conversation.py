@@ -47,15 +47,19 @@ class Conversation:
         self._log = log
         self._diagnosis = diagnosis
 
-    def expect(self, word: str) -> tuple[list[str], list[sys_.Fd]]:
+    def expect(
+        self, word: str, packet: sys_.Packet | None = None
+    ) -> tuple[list[str], list[sys_.Fd]]:
         """Wait for the next word; returns what came with it, whose descriptors the caller owns.
+
+        ``packet`` receives it, for a caller who must be able to look even after an interruption.
 
         Raises :class:`StepError` (or a more specific one) that the other end reports, and
         :class:`ProtocolError` when it is gone or says something else.
         """
         assert word == self._order[self._position], (word, self._order)
         while True:
-            fields, fds = self._next()
+            fields, fds = self._next(packet)
             if fields[0] in ("log", "error") or fields[0] != word:
                 for fd in fds:
                     fd.close()
@@ -69,9 +73,9 @@ class Conversation:
                 self._position += 1
                 return fields[1:], fds
 
-    def _next(self) -> tuple[list[str], list[sys_.Fd]]:
+    def _next(self, packet: sys_.Packet | None) -> tuple[list[str], list[sys_.Fd]]:
         try:
-            data, fds = sys_.receive(self._socket.fileno())
+            data, fds = sys_.receive(self._socket.fileno(), packet=packet)
         except ConnectionResetError:
             data, fds = b"", []
         except OSError as error:

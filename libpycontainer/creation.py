@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from libpycontainer.factory import Factory
     from libpycontainer.host import Facts
     from libpycontainer.plan import Plan
-    from libpycontainer.spec.models import LinuxResources, Spec
+    from libpycontainer.spec.models import LinuxIDMapping, LinuxResources, Spec
+    from libpycontainer.spec.models import Process as SpecProcess
     from libpycontainer.store import Entry
     from libpycontainer.streams import Streams
 
@@ -114,6 +115,8 @@ class Creation:
     def _record(self, manager: Manager) -> dict[str, Any]:
         record: dict[str, Any] = {
             "version": RECORD_VERSION,
+            # Tells this container from an earlier one of the same name.
+            "instance": os.urandom(8).hex(),
             "id": self.id,
             "ociVersion": self.spec.oci_version,
             "bundle": self.bundle,
@@ -134,13 +137,16 @@ class Creation:
     def run(self) -> tuple[Entry, dict[str, Any]]:
         """Do it. Returns the container's entry, unlocked, and its record; attaches the process."""
         with Undo() as undo:
-            # First of all, so that the interpreter boots while everything below is found out.
-            spawner = launch.Spawner(self.factory.interpreter())
-            undo.push(spawner.close)
-            manager = self.manager()
+            # Before any descriptor of ours can come to lie where the caller has none.
             streams = self.process.open_streams()
             undo.push(streams.close)
+            # Then at once, so that the interpreter boots while everything below is found out.
+            spawner = launch.Spawner(self.factory.interpreter())
+            undo.push(spawner.close)
+            spawner.start()
+            manager = self.manager()
             plan = self.plan(manager, streams.nfds)
+            give_pipes(streams, self.spec, self.spec.process, self.facts)
             entry = self.factory.store.reserve(self.id)
             undo.push(entry.unlock)
             undo.push(entry.remove)
@@ -152,10 +158,11 @@ class Creation:
             entry.save(self.document, CONFIG)
             undo.push(lifecycle.run_poststop, self.record)
             self._make_resctrl(undo)
+            # All or none of it; before that, what is there may be somebody else's.
+            manager.create(self.resources)
             undo.push(manager.destroy)
             if manager.mode != "none":
                 undo.push(manager.kill)
-            manager.create(self.resources)
             going = launch.Launch(spawner, conversation.CREATE, log.emit)
             undo.push(going.abort)
             self._clone(going, plan, manager, entry, streams)
@@ -165,12 +172,11 @@ class Creation:
             entry.save(self.record)
             if streams.console is not None:
                 self.process.attach_console(streams.receive_console())
-            pidfd = going.take_pidfd()
-            identity = waiting.Identity(going.pid, self.record["startTime"], child=True)
-            self.process.attach(identity, pidfd, streams)
-            undo.push(launch.end, pidfd)
+            identity = waiting.Identity(going.pid, self.record["startTime"])
+            self.process.attach(identity, going.copy_pidfd(), streams)
             going.talk.proceed()
             undo.commit()
+        going.close()
         streams.close()
         spawner.close()
         entry.unlock()
@@ -230,7 +236,10 @@ def read_spec(spec: Any) -> tuple[Spec, dict[str, Any]]:
 
     if hasattr(spec, "to_dict"):
         return spec, spec.to_dict()
-    if isinstance(spec, dict | str | bytes | os.PathLike):
+    if not isinstance(spec, light.Record):
+        if not isinstance(spec, dict | str | bytes | os.PathLike):
+            what = f"expected a Spec, a dict, JSON text or a path, not {type(spec).__name__}"
+            raise SpecError([Problem("$", what)])
         spec = light.load(spec)
     return spec, light.dump(spec)
 
@@ -243,6 +252,26 @@ def check(spec: Spec, facts: Facts) -> None:
         log.warn(str(problem))
     if spec.process is None:
         raise SpecError([Problem("$.process", "required field missing: there is nothing to run")])
+
+
+def give_pipes(streams: Streams, spec: Spec, process: SpecProcess | None, facts: Facts) -> None:
+    """Let the program's user own the pipes that were made for it, also in a user namespace."""
+    linux = spec.linux
+    if not facts.privileged or linux is None or not linux.uid_mappings:
+        return
+    user = process.user if process else None
+    uid = host_id(linux.uid_mappings, (user and user.uid) or 0)
+    gid = host_id(linux.gid_mappings or (), (user and user.gid) or 0)
+    if uid is not None and gid is not None:
+        streams.give_to(uid, gid)
+
+
+def host_id(mappings: Sequence[LinuxIDMapping], id: int) -> int | None:
+    """What a container's id is on the host; ``None`` for one that is not mapped."""
+    for mapping in mappings:
+        if mapping.container_id <= id < mapping.container_id + mapping.size:
+            return mapping.host_id + id - mapping.container_id
+    return None
 
 
 def find_rootfs(spec: Spec, bundle: str) -> str:

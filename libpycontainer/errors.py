@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from typing import Any
 
 
@@ -171,14 +171,12 @@ class TimeoutExpired(ContainerError):  # noqa: N818 - the name that subprocess g
 class CalledProcessError(ContainerError):
     """A program that was to be checked exited non-zero, or was killed by a signal (negative)."""
 
-    def __init__(
-        self, returncode: int, cmd: Sequence[str], output: Any = None, stderr: Any = None
-    ) -> None:
+    def __init__(self, returncode: int, cmd: Any, output: Any = None, stderr: Any = None) -> None:
         if returncode < 0:
             how = f"died with signal {-returncode}"
         else:
             how = f"returned non-zero exit status {returncode}"
-        super().__init__(f"command {list(cmd)!r} {how}", op="run")
+        super().__init__(f"command {cmd!r} {how}", op="run")
         self.returncode = returncode
         self.cmd = cmd
         self.output = self.stdout = output

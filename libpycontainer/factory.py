@@ -143,7 +143,16 @@ class Factory:
         return container
 
     def load(self, id: str) -> Container:
-        """A container that anybody made under this root. Raises :class:`NotFoundError`."""
+        """A container that anybody made under this root. Raises :class:`NotFoundError`.
+
+        It can be waited for from now on, also if its init ends and is reaped before the wait.
+        """
+        container = self._load(id)
+        # Opened now: later there may be nothing left to open.
+        _ = container.process
+        return container
+
+    def _load(self, id: str) -> Container:
         entry = self.store.find(id)
         try:
             record = entry.load()
@@ -193,7 +202,7 @@ class Factory:
         found = []
         for id in self.store.ids():
             try:
-                found.append(self.load(id))
+                found.append(self._load(id))
             except NotFoundError:
                 # Deleted since the directory was read.
                 continue
@@ -221,6 +230,8 @@ def write_pid_file(path: str, pid: int) -> None:
             os.close(fd)
         os.rename(fresh, path)
     except OSError as error:
+        if os.path.exists(fresh):
+            os.unlink(fresh)
         raise ContainerError(
             f"cannot write the pid file {path}: {error.strerror}",
             op="pid_file",

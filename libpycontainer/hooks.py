@@ -44,14 +44,15 @@ def execute(
     with output, sys_.sealed_memfd("hook-state", state) as stdin:
         fds = [stdin.fileno(), output.fileno(), output.fileno()]
         try:
-            _pid, pidfd = sys_.spawn(list(args), list(env), fds, path=path)
+            child = sys_.Child()
+            sys_.spawn(list(args), list(env), fds, path=path, child=child)
         except OSError as error:
             return Failure(error.strerror or str(error), None)
-        with pidfd:
-            in_time = reaping.wait_readable(pidfd.fileno(), timeout)
+        with child:
+            in_time = reaping.wait_readable(child.fileno(), timeout)
             if not in_time:
-                sys_.send_signal(pidfd.fileno(), KILL)
-            status = reaping.reap(pidfd.fileno())
+                sys_.send_signal(child.fileno(), KILL)
+            status = reaping.reap(child.fileno())
         if not in_time:
             return Failure(f"still running after {timeout} s, killed", status)
         if status == 0:

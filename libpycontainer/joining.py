@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from libpycontainer import conversation, host, launch, log, waiting
+from libpycontainer import companions, conversation, host, launch, log, waiting
 from libpycontainer import syscalls as sys_
+from libpycontainer.creation import give_pipes
 from libpycontainer.errors import SpecError, StatusError
 from libpycontainer.plan import Request, build_exec
 from libpycontainer.plan.build import join_flags
@@ -23,15 +24,17 @@ def join(factory: Factory, container: Container, process: Process) -> None:
     """Start ``process`` in ``container`` and attach it. See :meth:`Container.exec`."""
     facts = host.facts()
     with Undo() as undo:
+        streams = process.open_streams()
+        undo.push(streams.close)
         spawner = launch.Spawner(factory.interpreter())
         undo.push(spawner.close)
+        spawner.start()
         spec = container.spec
         assert spec.process is not None
         target = process.describe(spec.process)
         for problem in check_process(target, facts):
             log.warn(str(problem))
-        streams = process.open_streams()
-        undo.push(streams.close)
+        give_pipes(streams, spec, target, facts)
         request = Request(
             container.id,
             bundle=container.bundle,
@@ -45,9 +48,10 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         going = launch.Launch(spawner, conversation.EXEC, log.emit)
         undo.push(going.abort)
         fds = dict(streams.fds)
+        init_pid = container._record["pid"]
         with _init_pidfd(container) as init:
             fds["init"] = init
-            made = launch.cgroup_fds(container.cgroup, fds)
+            made = launch.exec_cgroup_fds(container.cgroup, init_pid, fds)
             try:
                 going.clone(plan, fds)
             finally:
@@ -64,9 +68,11 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         if streams.console is not None:
             process.attach_console(streams.receive_console())
         going.talk.expect(conversation.END)
-        identity = waiting.Identity(going.pid, started or 0, child=True)
-        process.attach(identity, going.take_pidfd(), streams)
+        identity = waiting.Identity(going.pid, started or 0)
+        process.attach(identity, going.copy_pidfd(), streams)
+        companions.add(waiting.Identity(init_pid, container._record["startTime"]), process)
         undo.commit()
+    going.close()
     streams.close()
     spawner.close()
 

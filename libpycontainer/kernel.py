@@ -83,6 +83,9 @@ TIOCSPTLCK = 0x40045431
 TIOCGPTN = 0x80045430
 TIOCGPTPEER = 0x5441
 
+# sys/inotify.h
+IN_MODIFY = 0x00000002
+
 # wait(2): children made without an exit signal are only seen with it.
 WALL = 0x40000000
 

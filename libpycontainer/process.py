@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 
-from libpycontainer import reaping, waiting
+from libpycontainer import companions, reaping, waiting
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import ContainerError, TimeoutExpired
 
@@ -161,6 +162,9 @@ class Process:
         """The descriptors for init. For the library's own use: one call per start."""
         from libpycontainer.streams import Streams
 
+        if self._identity is not None:
+            raise ContainerError(f"process {self.pid} has been started already", op="start")
+
         return Streams(*self._stream_arguments, **self._stream_options)
 
     # ---- a started process -----------------------------------------------------------------
@@ -202,6 +206,11 @@ class Process:
         """The exit code, negative for a signal, or ``None`` as long as nobody has seen the end."""
         return self._returncode
 
+    @property
+    def held(self) -> bool:
+        """Has it been started, and not been closed since?"""
+        return self._pidfd is not None
+
     def poll(self) -> int | None:
         """Look whether it has ended, without waiting."""
         try:
@@ -218,12 +227,25 @@ class Process:
         if self._returncode is None:
             fd = self.fileno()
             assert self._identity is not None
-            if not reaping.wait_readable(fd, timeout):
+            if not self._wait_readable(timeout):
                 raise TimeoutExpired(
                     f"process {self.pid} is still running after {timeout} s", timeout=timeout or 0.0
                 )
             self._returncode = waiting.exit_code(fd, self._identity)
         return self._returncode
+
+    def _wait_readable(self, timeout: float | None) -> bool:
+        """Wait for the end, and reap those whose reaping it waits for itself."""
+        assert self._identity is not None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            others = [each.fileno() for each in companions.remaining(self._identity)]
+            ended = reaping.wait_any([self.fileno(), *others], left)
+            if self.fileno() in ended:
+                return True
+            if not ended:
+                return False
 
     def signal(self, number: int) -> None:
         """Send a signal; raises :class:`ProcessLookupError` once the process is gone."""
@@ -285,6 +307,9 @@ def _env_list(env: Mapping[str, str] | Sequence[str] | None) -> list[str] | None
     if env is None:
         return None
     if hasattr(env, "items"):
+        for name in env:
+            if not name or "=" in name:
+                raise ContainerError(f"invalid name of a variable: {name!r}", op="env")
         return [f"{name}={value}" for name, value in env.items()]
     return list(env)
 

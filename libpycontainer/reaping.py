@@ -8,21 +8,31 @@ import time
 
 from libpycontainer import syscalls as sys_
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MAX_POLL = (1 << 31) - 1
 
 
 def wait_readable(fd: int, timeout: float | None) -> bool:
     """Wait until a pidfd says that its process ended; false when the time (seconds) is up."""
+    return bool(wait_any([fd], timeout))
+
+
+def wait_any(fds: Iterable[int], timeout: float | None) -> list[int]:
+    """Those of several pidfds whose process has ended; empty when the time (seconds) is up."""
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         # poll(2) counts milliseconds in an int: some 24 days, after which it is asked again.
-        if poll.poll(None if left is None else min(left * 1000, MAX_POLL)):
-            return True
+        if ended := poll.poll(None if left is None else min(left * 1000, MAX_POLL)):
+            return [fd for fd, _event in ended]
         if left == 0.0:
-            return False
+            return []
 
 
 def reap(pidfd: int) -> int:

@@ -14,7 +14,7 @@ from libpycontainer.log import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from libpycontainer.spec.models import LinuxIntelRdt
@@ -71,8 +71,14 @@ def resolve(rdt: LinuxIntelRdt, id: str, root: str = "") -> dict[str, Any]:
 
 
 def schema_writes(rdt: LinuxIntelRdt) -> list[str]:
-    """What is written to ``schemata``, one write each: a later one may name a resource again."""
-    writes = [text for text in (rdt.l3_cache_schema, rdt.mem_bw_schema) if text]
+    """What is written to ``schemata``, one write each: a later one may name a resource again.
+
+    The two older fields are one value, in which memBwSchema decides about the memory bandwidth.
+    """
+    cache, bandwidth = rdt.l3_cache_schema or "", rdt.mem_bw_schema or ""
+    lines = [line for line in cache.split("\n") if not (bandwidth and line.startswith("MB:"))]
+    combined = "\n".join(line for line in (*lines, bandwidth) if line)
+    writes = [combined] if combined else []
     for index, line in enumerate(rdt.schemata or ()):
         if "\n" in line:
             raise SpecError([Problem(f"{PATH}.schemata[{index}]", "must be a single line")])
@@ -141,6 +147,27 @@ def join(record: Mapping[str, Any], pid: int) -> None:
         if directory:
             what = f"put process {pid} into {directory}"
             _change(group, what, _write, f"{directory}/tasks", str(pid))
+
+
+def change(record: dict[str, Any], rdt: LinuxIntelRdt) -> Callable[[], None]:
+    """Give a container's class the limits of ``rdt``; returns what brings the old ones back.
+
+    Raises :class:`ContainerError`, with the old limits in force.
+    """
+    group = record["group"]
+    path = f"{group}/schemata"
+    old = "".join(f"{line.strip()}\n" for line in _read(path).splitlines())
+
+    def take_back() -> None:
+        _change(group, f"bring back {old!r} for {group}", _write, path, old)
+
+    try:
+        for text in schema_writes(rdt):
+            _change(group, f"set {text!r} for {group}", _write, path, text + "\n")
+    except BaseException:
+        take_back()
+        raise
+    return take_back
 
 
 def remove(record: Mapping[str, Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from libpycontainer.errors import CalledProcessError, ContainerError, TimeoutExpired
+from libpycontainer import limits
+from libpycontainer.errors import CalledProcessError, TimeoutExpired
 from libpycontainer.factory import Factory
 from libpycontainer.streams import PIPE
 
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CalledProcessError", "CompletedProcess", "run"]
 
-CPU_PERIOD = 100_000
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PRIVATE = ("/tmp", "/run", "/dev", "/proc")
 _NAMESPACES = ("pid", "ipc", "uts", "mount", "cgroup")
-_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _MASKED = (
     "/proc/acpi",
     "/proc/kcore",
@@ -44,7 +43,7 @@ class CompletedProcess:
 
     def __init__(
         self,
-        args: Sequence[str],
+        args: Any,
         returncode: int,
         stdout: Any = None,
         stderr: Any = None,
@@ -70,7 +69,7 @@ class CompletedProcess:
 
 
 def run(
-    args: Sequence[str],
+    args: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     rootfs: str | os.PathLike[str] = "/",
     input: bytes | str | None = None,
@@ -126,10 +125,19 @@ def run(
         encoding = "utf-8"
     root = os.path.realpath(os.fspath(rootfs))
     host_view = root == "/"
-    config = _config(list(args), root, env, _directory(cwd, host_view), user, network, capabilities)
+    words = [args] if isinstance(args, str | os.PathLike) else args
+    config = _config(
+        [os.fspath(word) for word in words],
+        root,
+        env,
+        _directory(cwd, host_view),
+        user,
+        network,
+        capabilities,
+    )
     config["hostname"] = hostname
     config["mounts"] = _mounts(host_view, network) + [_bind(bind) for bind in binds]
-    config["linux"]["resources"] = _resources(memory, cpus, pids)
+    config["linux"]["resources"] = limits.resources(memory, cpus, pids)
     factory = factory or Factory()
     streams: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
     with factory.create(
@@ -154,8 +162,8 @@ def _communicate(
     timeout: float | None,
     encoding: str | None,
 ) -> tuple[Any, Any]:
-    def decode(data: bytes | None) -> Any:
-        return data if data is None or encoding is None else data.decode(encoding)
+    def decode(data: bytes | None, errors: str = "strict") -> Any:
+        return data if data is None or encoding is None else data.decode(encoding, errors)
 
     try:
         out, err = process.communicate(input, timeout)
@@ -163,8 +171,9 @@ def _communicate(
         raise TimeoutExpired(
             f"{process.args or 'the program'} timed out after {timeout} s",
             timeout=expired.timeout,
-            output=decode(expired.output),
-            stderr=decode(expired.stderr),
+            # It may have been cut in the middle of a character.
+            output=decode(expired.output, "replace"),
+            stderr=decode(expired.stderr, "replace"),
         ) from None
     return decode(out), decode(err)
 
@@ -270,35 +279,3 @@ def _bind(bind: str | tuple[str, ...]) -> dict[str, Any]:
         "source": source,
         "options": ["rbind", mode, "nosuid", "nodev"] + (["rro"] if mode == "ro" else []),
     }
-
-
-def _resources(memory: int | str | None, cpus: float | None, pids: int | None) -> dict[str, Any]:
-    resources: dict[str, Any] = {}
-    if memory is not None:
-        resources["memory"] = {"limit": parse_size(memory)}
-    if cpus is not None:
-        if not 0 < cpus < float("inf"):
-            raise ValueError(f"invalid cpus {cpus!r}: expected a positive number")
-        # The kernel's least quota is 1 ms.
-        quota = max(1000, int(cpus * CPU_PERIOD))
-        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD}
-    if pids is not None:
-        resources["pids"] = {"limit": pids}
-    return resources
-
-
-def parse_size(size: int | str) -> int:
-    """``"256M"`` in bytes: k, M, G and T are powers of 1024, as the kernel reads them."""
-    if isinstance(size, int):
-        return size
-    text = size.strip().lower()
-    for ending in ("ib", "b"):
-        text = text.removesuffix(ending)
-    unit = text[-1:] if text[-1:].isalpha() else ""
-    number = text[: len(text) - len(unit)].strip()
-    try:
-        return int(float(number) * (1 << _UNITS[unit]))
-    except (KeyError, ValueError, OverflowError):
-        raise ContainerError(
-            f"invalid size {size!r}: give bytes, or a number with K, M, G or T", op="size"
-        ) from None

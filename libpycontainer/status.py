@@ -23,6 +23,8 @@ ALLOWED: Final = {
     "delete": frozenset({CREATED, STOPPED}),
     "pause": frozenset({CREATED, RUNNING}),
     "resume": frozenset({PAUSED}),
+    "update": frozenset({CREATED, RUNNING, PAUSED}),
+    "events": frozenset({CREATED, RUNNING, PAUSED}),
 }
 """Verb: the statuses in which it may be called (runtime.md#operations, and runc where it allows
 more: deleting a created container ends it)."""
@@ -67,8 +69,12 @@ def check(verb: str, status: str, id: str) -> None:
 
 def _refusal(verb: str, status: str, id: str) -> str:
     # The words are runc's where a client is known to look for them.
-    if verb == "kill":
+    if verb in ("kill", "pause", "update"):
         return f"container not running: {id} is {status}"
+    if verb == "resume":
+        return f"container not paused: {id} is {status}"
+    if verb == "events":
+        return f"container with id {id} is not running: it is {status}"
     if verb == "delete":
         return f"cannot delete container {id} that is not stopped: {status}"
     if verb == "start" and status == RUNNING:

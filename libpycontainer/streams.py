@@ -47,13 +47,17 @@ class Streams:
         self._made: list[sys_.Fd] = []
         extra = [*range(3, 3 + preserve_fds), *pass_fds]
         self.nfds = 3 + len(extra)
+        # Everything that is the caller's is looked at before anything is opened here: a number that
+        # he has closed is the next one to be taken, and must not be passed on as his.
+        for index, fd in enumerate(extra, 3):
+            _check_open(fd, f"was to be passed on as {index}")
+            self.fds[f"fd:{index}"] = fd
+        wanted = [] if terminal else _resolve((stdin, stdout, stderr))
         try:
             if terminal:
                 self._terminal(console_socket)
-            else:
-                self._standard(stdin, stdout, stderr)
-            for index, fd in enumerate(extra):
-                self._extra(3 + index, fd)
+            for number, stream in enumerate(wanted):
+                self._open(number, stream)
         except BaseException:
             self.close()
             raise
@@ -74,23 +78,7 @@ class Streams:
         self._made.append(theirs)
         self.fds["console"] = theirs
 
-    def _standard(self, stdin: Stream, stdout: Stream, stderr: Stream) -> None:
-        self._one(0, stdin)
-        self._one(1, stdout)
-        if stderr == STDOUT:
-            self.fds["fd:2"] = self.fds["fd:1"]
-        else:
-            self._one(2, stderr)
-
-    def _one(self, number: int, wanted: Stream) -> None:
-        if wanted is None:
-            try:
-                os.fstat(number)
-            except OSError:
-                # The caller runs without this stream; its program gets one that leads nowhere.
-                wanted = DEVNULL
-            else:
-                wanted = number
+    def _open(self, number: int, wanted: int) -> None:
         if wanted == PIPE:
             reader, writer = (sys_.Fd(fd) for fd in os.pipe2(os.O_CLOEXEC))
             theirs, mine = (reader, writer) if number == 0 else (writer, reader)
@@ -101,14 +89,20 @@ class Streams:
             null = sys_.Fd(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
             self._made.append(null)
             self.fds[f"fd:{number}"] = null
+        elif wanted == STDOUT:
+            self.fds[f"fd:{number}"] = self.fds["fd:1"]
         else:
-            fd = wanted if isinstance(wanted, int) else wanted.fileno()
-            _check_open(fd, f"was given as {('stdin', 'stdout', 'stderr')[number]}")
-            self.fds[f"fd:{number}"] = fd
+            self.fds[f"fd:{number}"] = wanted
 
-    def _extra(self, number: int, fd: int) -> None:
-        _check_open(fd, f"was to be passed on as {number}")
-        self.fds[f"fd:{number}"] = fd
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make a user of the host the owner of the pipes made here.
+
+        Init gives pipes to the program's user itself; in a user namespace it may not take them from
+        an owner that is not mapped there.
+        """
+        for number in self.ours:
+            fd = self.fds[f"fd:{number}"]
+            os.fchown(fd if isinstance(fd, int) else fd.fileno(), uid, gid)
 
     def receive_console(self) -> sys_.Fd:
         """The terminal's master, sent by init before its first word."""
@@ -132,9 +126,31 @@ class Streams:
             self.console.close()
 
 
-def _check_open(fd: int, purpose: str) -> None:
+def _resolve(streams: Sequence[Stream]) -> list[int]:
+    """PIPE, DEVNULL, STDOUT (for stderr), or the number of an open descriptor, of each of three."""
+    resolved = []
+    for number, wanted in enumerate(streams):
+        if wanted is None:
+            # The caller may run without this stream; its program gets one that leads nowhere.
+            resolved.append(number if _is_open(number) else DEVNULL)
+        elif wanted in (PIPE, DEVNULL) or (wanted == STDOUT and number == 2):
+            resolved.append(wanted)
+        else:
+            fd = wanted if isinstance(wanted, int) else wanted.fileno()
+            _check_open(fd, f"was given as {('stdin', 'stdout', 'stderr')[number]}")
+            resolved.append(fd)
+    return resolved
+
+
+def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)
     except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _check_open(fd: int, purpose: str) -> None:
+    if not _is_open(fd):
         message = f"file descriptor {fd}, which {purpose}, is not open"
-        raise ContainerError(message, op="streams") from None
+        raise ContainerError(message, op="streams")

@@ -115,6 +115,41 @@ def _string_array(values: Iterable[str | bytes]) -> tuple[Any, list[Any]]:
 # ---- processes ------------------------------------------------------------------------------
 
 
+class Child:
+    """A child in the making: filled by the kernel's side of :func:`spawn`, and so complete even
+    where an exception (a Ctrl-C) hits the caller right behind it."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self) -> None:
+        self._request = ffi.new("struct lpc_spawn *")
+        self._request.pidfd = -1
+
+    @property
+    def started(self) -> bool:
+        """Is there a child, and its pidfd open?"""
+        return bool(self._request.pidfd >= 0)
+
+    def fileno(self) -> int:
+        """The pidfd, which stays this object's."""
+        number = int(self._request.pidfd)
+        if number < 0:
+            raise ValueError("there is no child, or its descriptor is closed")
+        return number
+
+    def close(self) -> None:
+        """Close the pidfd; the child itself is left alone."""
+        number, self._request.pidfd = self._request.pidfd, -1
+        if number >= 0:
+            os.close(number)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 def spawn(
     argv: Sequence[str],
     env: Sequence[str],
@@ -123,13 +158,14 @@ def spawn(
     executable: int | None = None,
     path: str = "",
     block_signals: bool = False,
-) -> tuple[int, Fd]:
+    child: Child | None = None,
+) -> int:
     """Start the program behind ``executable`` or at ``path`` with ``fds`` as its 0, 1, 2 ...
 
     It gets no other descriptors. Its signals are all blocked, or else all unblocked and at their
-    defaults. Returns the pid and the pidfd, which the caller owns; the child is his to wait for.
+    defaults. Returns the pid; the pidfd is in ``child``. The child is the caller's to wait for.
     """
-    request = ffi.new("struct lpc_spawn *")
+    request = (child or Child())._request
     argv_array, _argv = _string_array(argv)
     env_array, _env = _string_array(env)
     path_array = ffi.new("char[]", _text(path))
@@ -138,8 +174,7 @@ def spawn(
     request.path, request.argv, request.envp = path_array, argv_array, env_array
     request.fds, request.nfds = fds_array, len(fds)
     request.block_signals = int(block_signals)
-    pid = _check(lib.lpc_spawn(request), "execve", path)
-    return pid, Fd(request.pidfd)
+    return _check(lib.lpc_spawn(request), "execve", path)
 
 
 def clone(flags: int, cgroup: int = -1) -> tuple[int, Fd | None]:
@@ -199,6 +234,7 @@ class Finish:
         "no_new_privileges",
         "path",
         "permitted",
+        "rlimits",
         "uid",
         "umask",
     )
@@ -221,11 +257,13 @@ class Finish:
     filter: bytes
     filter_flags: int
     fds: Sequence[int]
+    rlimits: Sequence[tuple[int, int, int]]
 
 
 STAGES = (
     "",
     "place the file descriptors",
+    "set the resource limits",
     "drop the bounding set",
     "enter the working directory",
     "set the groups",
@@ -259,6 +297,8 @@ def finish(request: Finish) -> tuple[int, str]:
     self.filter, self.filter_length = program, len(request.filter) // 8
     self.filter_flags = request.filter_flags
     self.fds, self.nfds = fds, len(request.fds)
+    rlimits = ffi.new("uint64_t[]", [number for limit in request.rlimits for number in limit])
+    self.rlimits, self.nrlimits = rlimits, len(request.rlimits)
     failed: int = lib.lpc_finish(self)
     return -failed, STAGES[self.stage]
 
@@ -284,9 +324,22 @@ def send(sock: int, data: bytes, fds: Sequence[int] = (), flags: int = 0) -> Non
     _check(lib.lpc_send(sock, data, len(data), fds, len(fds), flags), "sendmsg")
 
 
-def receive(sock: int, flags: int = 0) -> tuple[bytes, list[Fd]]:
+class Packet:
+    """Where a packet is received, for those who must know what came even when interrupted."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self) -> None:
+        self._data = ffi.new("char[]", MAX_PACKET)
+
+    def beginning(self) -> bytes:
+        """Its first bytes; none before something came."""
+        return bytes(ffi.buffer(self._data, 64)).rstrip(b"\0")
+
+
+def receive(sock: int, flags: int = 0, packet: Packet | None = None) -> tuple[bytes, list[Fd]]:
     """Receive one packet and own its descriptors. An empty one is the other end's end-of-file."""
-    data = ffi.new("char[]", MAX_PACKET)
+    data = (packet or Packet())._data
     numbers = ffi.new("int[]", MAX_PACKET_FDS)
     count = ffi.new("int *")
     size = -EINTR
@@ -315,6 +368,11 @@ def listen(path: str, type: int = SOCK_SEQPACKET) -> Fd:
 def connect(path: str, type: int = SOCK_SEQPACKET, *, nonblocking: bool = False) -> Fd:
     """Connect to a unix socket. ``nonblocking`` raises BlockingIOError when its queue is full."""
     return Fd(_check(lib.lpc_connect(_text(path), type, int(nonblocking)), "connect", path))
+
+
+def shutdown_writing(sock: int) -> None:
+    """The other end reads end-of-file from now on."""
+    _check(lib.lpc_shutdown_writing(sock), "shutdown")
 
 
 def accept(sock: int) -> Fd:
@@ -514,6 +572,11 @@ def set_mempolicy(mode: int, nodes: Iterable[int]) -> None:
 # ---- odds and ends --------------------------------------------------------------------------
 
 
+def dup_above(fd: int, least: int) -> Fd:
+    """A copy of a descriptor whose number is at least ``least``, close-on-exec."""
+    return Fd(_check(lib.lpc_dup_above(fd, least), "F_DUPFD_CLOEXEC"))
+
+
 def close_from(first: int) -> None:
     """Close every descriptor of this process from ``first`` upwards."""
     _check(lib.lpc_close_range(first, 0xFFFFFFFF, 0), "close_range")
@@ -532,6 +595,16 @@ def ioctl_buffer(fd: int, request: int, data: bytearray) -> int:
 def bpf(command: int, attr: bytearray) -> int:
     """bpf(2); the kernel's answers come back inside ``attr``."""
     return _check(lib.lpc_bpf(command, ffi.from_buffer(attr), len(attr)), "bpf")
+
+
+def inotify_init() -> Fd:
+    """An empty set of watches, close-on-exec and non-blocking (man 7 inotify)."""
+    return Fd(_check(lib.lpc_inotify_init(), "inotify_init1"))
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """Watch ``path`` for the events in ``mask``, IN_ flags; returns the watch's number."""
+    return _check(lib.lpc_inotify_add_watch(fd, _text(path), mask), "inotify_add_watch", path)
 
 
 def address_of(data: bytes | bytearray) -> tuple[int, object]:

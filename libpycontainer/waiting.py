@@ -16,12 +16,11 @@ _START_TIME_FIELD = 21
 class Identity:
     """A process by number and start time (clock ticks since boot): numbers are used again."""
 
-    __slots__ = ("child", "pid", "start_time")
+    __slots__ = ("pid", "start_time")
 
-    def __init__(self, pid: int, start_time: int, *, child: bool) -> None:
+    def __init__(self, pid: int, start_time: int) -> None:
         self.pid = pid
         self.start_time = start_time
-        self.child = child
 
 
 def _stat_fields(pid: int) -> list[str] | None:
@@ -96,13 +95,11 @@ def exit_code(pidfd: int, identity: Identity) -> int:
 
 
 def _own_or_foreign(pidfd: int, identity: Identity) -> int:
-    if identity.child:
-        try:
-            return reaping.reap(pidfd)
-        except ChildProcessError:
-            # The child of another process after all: the handle was passed on by a fork.
-            pass
-    return _foreign_exit_code(pidfd, identity)
+    try:
+        return reaping.reap(pidfd)
+    except ChildProcessError:
+        # Somebody else's child, and not reaped yet.
+        return _foreign_exit_code(pidfd, identity)
 
 
 def _foreign_exit_code(pidfd: int, identity: Identity) -> int:

@@ -95,24 +95,33 @@ def settle(before: Snapshot, scope: Scope) -> list[Leak]:
 
 def clear(leaks: list[Leak], scope: Scope) -> None:
     """Take away what was left, so that the next test starts clean. What will not go, stays."""
-    for leak in leaks:
-        if leak.kind.look is processes:
-            _end(int(leak.key.partition("/")[0]))
-        elif leak.kind.look is mounts and scope.prefix in leak.key:
-            _unmount(leak.key)
     groups = [leak.key for leak in leaks if leak.kind.look is cgroups]
+    for path in groups:
+        _thaw(path)
+    _end([int(leak.key.partition("/")[0]) for leak in leaks if leak.kind.look is processes])
+    for leak in leaks:
+        if leak.kind.look is mounts and scope.prefix in leak.key:
+            _unmount(leak.key)
     deadline = time.monotonic() + SETTLING_SECONDS
     while groups and time.monotonic() < deadline:
         groups = [path for path in sorted(groups, reverse=True) if not _remove_group(path)]
 
 
-def _end(pid: int) -> None:
+def _end(pids: list[int]) -> None:
+    """All at once, as the init of a pid namespace ends only after what it holds was reaped."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while pids and time.monotonic() < deadline:
+        pids = [pid for pid in pids if not _kill_and_reap(pid)]
+        time.sleep(0.01)
+
+
+def _kill_and_reap(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
     except OSError:
         # Gone already, or somebody else's child.
-        return
+        return True
 
 
 def _unmount(line: str) -> None:
@@ -134,6 +143,15 @@ def has_mounts(path: str | Path) -> bool:
     top = Path(path).resolve()
     lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     return any(Path(_mountpoint(line)).is_relative_to(top) for line in lines)
+
+
+def _thaw(path: str) -> None:
+    """A process that a v1 freezer holds does not die of its signal."""
+    try:
+        Path(path, "freezer.state").write_text("THAWED")
+    except OSError:
+        # Not the freezer's hierarchy, or gone.
+        return
 
 
 def _remove_group(path: str) -> bool:
@@ -207,7 +225,7 @@ class _Process(NamedTuple):
 
 def mounts(scope: Scope) -> Things:
     lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    return {line: line for line in lines}
+    return {line: line for line in lines if scope.prefix in line or "/lpc-test-" not in line}
 
 
 def cgroups(scope: Scope) -> Things:

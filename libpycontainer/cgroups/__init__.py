@@ -7,9 +7,12 @@ v1.py v2.py none.py   the managers: v1 and hybrid, v2, and no group at all
 files.py tree.py      one way to read and write a file, to make and remove a directory
 freezer.py            pause and resume, never half
 settings.py           PURE: linux.resources -> (controller, file, value, JSON path)
+writer.py             writes them in an order that the kernel takes; all of them or none
+restoring.py          PURE: what to write to a file so that it says again what it says now
 devices.py            PURE: device rules, their eBPF program, their v1 exceptions
 device_filter.py      loads and attaches the program; writes the exceptions
 stats.py              typed measurements (attrs; never imported by a cold command line)
+measuring.py          reads them
 """
 
 from __future__ import annotations

@@ -100,6 +100,17 @@ def hierarchies() -> tuple[Hierarchy, ...]:
     return _join(_mounted(), _read("/proc/self/cgroup"))
 
 
+def unified_path(pid: int) -> str | None:
+    """The directory of the v2 group that a process is in; ``None`` without one in sight."""
+    own = _own_paths(_read(f"/proc/{pid}/cgroup")).get("")
+    for mount in _mounted():
+        if own is not None and mount.fstype == "cgroup2" and not own.startswith("/.."):
+            root = "" if mount.root == "/" else mount.root
+            if own == root or own.startswith(root + "/"):
+                return mount.mountpoint + own[len(root) :]
+    return None
+
+
 def mode() -> str:
     """``"v1"``, ``"hybrid"``, ``"v2"`` or ``"none"``: what is mounted on this host."""
     return _mode(_mounted())

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.stats import Stats
+    from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
 
 
@@ -41,6 +42,12 @@ class NoManager:
 
     def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
         self._refuse_limits(resources)
+
+    def update(self, resources: LinuxResources, before: LinuxResources | None = None) -> Change:
+        from libpycontainer.cgroups.writer import Change
+
+        self._refuse_limits(resources)
+        return Change()
 
     def _refuse_limits(self, resources: LinuxResources | None) -> None:
         if resources is None:

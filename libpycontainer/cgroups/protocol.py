@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.stats import Stats
+    from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
 
 
@@ -56,6 +57,14 @@ class Manager(Protocol):
 
         With ``devices`` the device rules are installed as well: the config's, then the ones
         every container has; an update of limits alone passes ``False``.
+        """
+
+    def update(self, resources: LinuxResources, before: LinuxResources | None = None) -> Change:
+        """Change limits: all that ``resources`` says, or nothing.
+
+        When one of them fails, the old values are written back before the error is raised.
+        Device rules are replaced where ``resources`` has any; ``before`` has those to go back
+        to. Returns what has been done, to take it back should a later step fail.
         """
 
     def clone_fd(self) -> int | None:

@@ -52,6 +52,10 @@ class Setting:
         self.fallback = fallback
         self.optional = optional
 
+    def instead(self, file: str, value: str) -> Setting:
+        """The same field's value for another file, or another value."""
+        return Setting(self.controller, file, value, self.field[len(_PREFIX) :], optional=True)
+
     @property
     def what(self) -> str:
         """``memory limit``, for the sentence of an error."""
@@ -61,13 +65,18 @@ class Setting:
         return f"Setting({self.file!r}, {self.value!r})"
 
 
-def v1(resources: LinuxResources) -> list[Setting]:
-    """The settings for v1's hierarchies, in the order of writing."""
+def v1(resources: LinuxResources, *, explicit: bool = False) -> list[Setting]:
+    """The settings for v1's hierarchies, in the order of writing.
+
+    With ``explicit`` also what is off in a new group, so that it can be switched off again.
+    """
     found: list[Setting] = []
     if resources.cpu is not None:
         found += _cpu_v1(resources.cpu)
     if resources.memory is not None:
         found += _memory_v1(resources.memory)
+        if explicit and resources.memory.disable_oom_killer is False:
+            found.append(Setting("memory", "memory.oom_control", 0, "memory.disableOOMKiller"))
     found += _pids(resources)
     if resources.block_io is not None:
         found += _block_io_v1(resources.block_io)
@@ -108,7 +117,8 @@ def unified(resources: LinuxResources) -> list[Setting]:
                 op="apply",
                 path=file,
             )
-        found.append(Setting(controller, file, value, field))
+        # Files that list devices take one line at a time.
+        found += [Setting(controller, file, line, field) for line in value.split("\n") if line]
     return found
 
 

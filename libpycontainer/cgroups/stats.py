@@ -1,21 +1,15 @@
 """What the kernel counted for a container: times in nanoseconds, sizes in bytes.
 
 ``None`` stands for what this host does not count (a controller that is not there), and for a
-limit that is not set. Sources: kernel admin-guide/cgroup-v1/{cpuacct,memory,pids,blkio},
-admin-guide/cgroup-v2, accounting/psi.
+limit that is not set. Sources: kernel admin-guide/cgroup-v1/{cpuacct,cpusets,memory,pids,
+blkio-controller,hugetlb,rdma}, admin-guide/cgroup-v2, accounting/psi.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import attrs
-
-from libpycontainer.cgroups.files import number, pairs, read_optional
-
-# v1 spells "no limit" as the largest page-aligned number of bytes.
-_UNLIMITED = 1 << 62
 
 
 @attrs.frozen
@@ -47,22 +41,52 @@ class PressureStats:
 
 @attrs.frozen
 class CPUStats:
-    """CPU time used, in nanoseconds; ``per_cpu`` on v1 only."""
+    """CPU time used, in nanoseconds; ``per_cpu``, ``per_cpu_user``, ``per_cpu_system`` on v1 only.
+
+    They have an entry for each CPU that the host might have, in their order.
+    """
 
     usage: int
     user: int | None = None
     system: int | None = None
     per_cpu: tuple[int, ...] | None = None
+    per_cpu_user: tuple[int, ...] | None = None
+    per_cpu_system: tuple[int, ...] | None = None
     throttling: Throttling | None = None
     pressure: PressureStats | None = None
+
+
+@attrs.frozen
+class CpusetStats:
+    """The CPUs and memory nodes that may be used, by number.
+
+    ``flags`` has v1's switches (``cpu_exclusive`` ... without the "cpuset."), ``None`` on v2.
+    """
+
+    cpus: tuple[int, ...]
+    mems: tuple[int, ...]
+    flags: dict[str, int] | None = None
+
+
+@attrs.frozen
+class MemoryCounter:
+    """One of v1's counters of a part of the memory, in bytes; ``failures`` is a number."""
+
+    usage: int
+    limit: int | None = None
+    max_usage: int | None = None
+    failures: int | None = None
 
 
 @attrs.frozen
 class MemoryStats:
     """Memory in bytes.
 
-    ``swap`` and ``swap_limit`` count swap alone on v2, memory plus swap on v1 (the kernel's own
-    meaning in each). ``oom_kills`` counts processes killed. ``detail`` is memory.stat, whole.
+    ``swap``, its limit and its peak count swap alone on v2, memory plus swap on v1 (the kernel's
+    own meaning in each). ``failures`` and ``swap_failures`` count how often the limit was hit,
+    ``oom_kills`` processes killed. ``kernel`` and ``kernel_tcp`` are parts of the usage: the
+    kernel's own memory, and TCP's buffers; v2 knows only how much the first is. ``detail`` is
+    memory.stat, whole; ``events`` is v2's memory.events.
     """
 
     usage: int
@@ -70,8 +94,13 @@ class MemoryStats:
     max_usage: int | None = None
     swap: int | None = None
     swap_limit: int | None = None
+    swap_max_usage: int | None = None
+    swap_failures: int | None = None
     failures: int | None = None
     oom_kills: int | None = None
+    kernel: MemoryCounter | None = None
+    kernel_tcp: MemoryCounter | None = None
+    events: dict[str, int] | None = None
     detail: dict[str, int] = attrs.Factory(dict)
     pressure: PressureStats | None = None
 
@@ -86,7 +115,11 @@ class PidsStats:
 
 @attrs.frozen
 class DeviceIO:
-    """What went to and from one block device: bytes and operations."""
+    """What went to and from one block device: bytes and operations.
+
+    Reads, writes and discards add up to the whole. v1 also tells how much of it was synchronous
+    (``syncs``) and how much was not; these are ``None`` on v2.
+    """
 
     major: int
     minor: int
@@ -94,6 +127,12 @@ class DeviceIO:
     write_bytes: int = 0
     reads: int = 0
     writes: int = 0
+    discard_bytes: int = 0
+    discards: int = 0
+    sync_bytes: int | None = None
+    async_bytes: int | None = None
+    syncs: int | None = None
+    asyncs: int | None = None
 
 
 @attrs.frozen
@@ -105,195 +144,62 @@ class IOStats:
 
 
 @attrs.frozen
+class HugepageStats:
+    """Huge pages of one size ("2MB"), in bytes; ``reserved`` counts what was set aside by mmap.
+
+    ``failures`` counts allocations that the limit forbade; ``max_usage`` on v1 only.
+    """
+
+    usage: int
+    limit: int | None = None
+    max_usage: int | None = None
+    failures: int | None = None
+    reserved: int | None = None
+    reserved_limit: int | None = None
+
+
+@attrs.frozen
+class RdmaStats:
+    """Handles and objects of one RDMA device in use, and how many may be."""
+
+    handles: int = 0
+    objects: int = 0
+    handles_limit: int | None = None
+    objects_limit: int | None = None
+
+
+@attrs.frozen
+class NetworkInterface:
+    """One network interface, as seen from inside: bytes and packets since it was made."""
+
+    name: str
+    rx_bytes: int = 0
+    rx_packets: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    tx_bytes: int = 0
+    tx_packets: int = 0
+    tx_errors: int = 0
+    tx_dropped: int = 0
+
+
+@attrs.frozen
 class Stats:
-    """One measurement of a container; each part is ``None`` where its controller is absent."""
+    """One measurement of a container; each part is ``None`` where its controller is absent.
+
+    ``hugepages`` goes by page size, ``rdma`` by device. ``network`` is ``None`` for a container
+    in the caller's own network namespace: the interfaces there are not its own.
+    """
 
     cpu: CPUStats | None = None
+    cpuset: CpusetStats | None = None
     memory: MemoryStats | None = None
     pids: PidsStats | None = None
     io: IOStats | None = None
+    hugepages: dict[str, HugepageStats] | None = None
+    rdma: dict[str, RdmaStats] | None = None
+    network: tuple[NetworkInterface, ...] | None = None
 
-
-def from_v1(paths: dict[str, str]) -> Stats:
-    """Measure the v1 groups in ``paths`` (by controller); PSI comes from the unified one."""
-    unified = paths.get("")
-    return Stats(
-        cpu=_cpu_v1(paths.get("cpuacct"), paths.get("cpu"), unified),
-        memory=_memory_v1(paths.get("memory"), unified),
-        pids=_pids(paths.get("pids")),
-        io=_io_v1(paths.get("blkio"), unified),
-    )
-
-
-def from_v2(directory: str) -> Stats:
-    """Measure one v2 group."""
-    return Stats(
-        cpu=_cpu_v2(directory),
-        memory=_memory_v2(directory),
-        pids=_pids(directory),
-        io=_io_v2(directory),
-    )
-
-
-def _cpu_v1(accounting: str | None, cpu: str | None, unified: str | None) -> CPUStats | None:
-    usage = number(_read(accounting, "cpuacct.usage"))
-    if usage is None:
-        return None
-    # Ticks in cpuacct.stat, nanoseconds in the per-mode files of newer kernels (4.10).
-    ticks = pairs(_read(accounting, "cpuacct.stat"))
-    tick = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-    user = number(_read(accounting, "cpuacct.usage_user"))
-    system = number(_read(accounting, "cpuacct.usage_sys"))
-    per_cpu = _read(accounting, "cpuacct.usage_percpu")
-    stat = pairs(_read(cpu, "cpu.stat"))
-    return CPUStats(
-        usage=usage,
-        user=user if user is not None else ticks.get("user", 0) * tick,
-        system=system if system is not None else ticks.get("system", 0) * tick,
-        per_cpu=tuple(map(int, per_cpu.split())) if per_cpu else None,
-        throttling=_throttling(stat, "throttled_time", 1),
-        pressure=_pressure(unified, "cpu.pressure"),
-    )
-
-
-def _cpu_v2(directory: str) -> CPUStats | None:
-    stat = pairs(_read(directory, "cpu.stat"))
-    if "usage_usec" not in stat:
-        return None
-    return CPUStats(
-        usage=stat["usage_usec"] * 1000,
-        user=stat.get("user_usec", 0) * 1000,
-        system=stat.get("system_usec", 0) * 1000,
-        throttling=_throttling(stat, "throttled_usec", 1000),
-        pressure=_pressure(directory, "cpu.pressure"),
-    )
-
-
-def _throttling(stat: dict[str, int], key: str, unit: int) -> Throttling | None:
-    if "nr_periods" not in stat:
-        return None
-    return Throttling(stat["nr_periods"], stat.get("nr_throttled", 0), stat.get(key, 0) * unit)
-
-
-def _memory_v1(directory: str | None, unified: str | None) -> MemoryStats | None:
-    usage = number(_read(directory, "memory.usage_in_bytes"))
-    if usage is None:
-        return None
-    return MemoryStats(
-        usage=usage,
-        limit=_limit_v1(directory, "memory.limit_in_bytes"),
-        max_usage=number(_read(directory, "memory.max_usage_in_bytes")),
-        swap=number(_read(directory, "memory.memsw.usage_in_bytes")),
-        swap_limit=_limit_v1(directory, "memory.memsw.limit_in_bytes"),
-        failures=number(_read(directory, "memory.failcnt")),
-        oom_kills=pairs(_read(directory, "memory.oom_control")).get("oom_kill"),
-        detail=pairs(_read(directory, "memory.stat")),
-        pressure=_pressure(unified, "memory.pressure"),
-    )
-
-
-def _memory_v2(directory: str) -> MemoryStats | None:
-    usage = number(_read(directory, "memory.current"))
-    if usage is None:
-        return None
-    events = pairs(_read(directory, "memory.events"))
-    return MemoryStats(
-        usage=usage,
-        limit=number(_read(directory, "memory.max")),
-        max_usage=number(_read(directory, "memory.peak")),
-        swap=number(_read(directory, "memory.swap.current")),
-        swap_limit=number(_read(directory, "memory.swap.max")),
-        failures=events.get("max"),
-        oom_kills=events.get("oom_kill"),
-        detail=pairs(_read(directory, "memory.stat")),
-        pressure=_pressure(directory, "memory.pressure"),
-    )
-
-
-def _limit_v1(directory: str | None, file: str) -> int | None:
-    limit = number(_read(directory, file))
-    return None if limit is None or limit >= _UNLIMITED else limit
-
-
-def _pids(directory: str | None) -> PidsStats | None:
-    current = number(_read(directory, "pids.current"))
-    if current is None:
-        return None
-    return PidsStats(current, number(_read(directory, "pids.max")))
-
-
-def _io_v1(directory: str | None, unified: str | None) -> IOStats | None:
-    # BFQ counts what it schedules, the throttling code everything; the recursive files first.
-    for prefix in ("blkio.throttle", "blkio.bfq"):
-        volume = _read(directory, f"{prefix}.io_service_bytes_recursive")
-        if volume is not None:
-            operations = _read(directory, f"{prefix}.io_serviced_recursive")
-            devices = _merge(_blkio(volume), _blkio(operations or ""))
-            return IOStats(devices, _pressure(unified, "io.pressure"))
-    return None
-
-
-def _blkio(text: str) -> dict[tuple[int, int], dict[str, int]]:
-    """``8:0 Read 1282048`` lines."""
-    found: dict[tuple[int, int], dict[str, int]] = {}
-    for line in text.splitlines():
-        parts = line.split()
-        if len(parts) == 3:
-            major, minor = parts[0].split(":")
-            found.setdefault((int(major), int(minor)), {})[parts[1]] = int(parts[2])
-    return found
-
-
-def _merge(
-    volume: dict[tuple[int, int], dict[str, int]], operations: dict[tuple[int, int], dict[str, int]]
-) -> tuple[DeviceIO, ...]:
-    return tuple(
-        DeviceIO(
-            *node,
-            read_bytes=volume.get(node, {}).get("Read", 0),
-            write_bytes=volume.get(node, {}).get("Write", 0),
-            reads=operations.get(node, {}).get("Read", 0),
-            writes=operations.get(node, {}).get("Write", 0),
-        )
-        for node in sorted({*volume, *operations})
-    )
-
-
-def _io_v2(directory: str) -> IOStats | None:
-    text = _read(directory, "io.stat")
-    if text is None:
-        return None
-    devices = []
-    for line in text.splitlines():
-        node, *parts = line.split()
-        counts = dict(part.split("=", 1) for part in parts if "=" in part)
-        major, minor = map(int, node.split(":"))
-        devices.append(
-            DeviceIO(
-                major,
-                minor,
-                *(int(counts.get(key, 0)) for key in ("rbytes", "wbytes", "rios", "wios")),
-            )
-        )
-    return IOStats(tuple(devices), _pressure(directory, "io.pressure"))
-
-
-def _pressure(directory: str | None, file: str) -> PressureStats | None:
-    text = _read(directory, file)
-    if not text:
-        return None
-    found: dict[str, Pressure] = {}
-    for line in text.splitlines():
-        kind, *parts = line.split()
-        values: dict[str, Any] = dict(part.split("=", 1) for part in parts)
-        found[kind] = Pressure(
-            avg10=float(values["avg10"]),
-            avg60=float(values["avg60"]),
-            avg300=float(values["avg300"]),
-            total=int(values["total"]) * 1000,
-        )
-    return PressureStats(found.get("some"), found.get("full"))
-
-
-def _read(directory: str | None, file: str) -> str | None:
-    return None if directory is None else read_optional(f"{directory}/{file}")
+    def evolve(self, **changes: Any) -> Stats:
+        """A copy with some parts changed."""
+        return attrs.evolve(self, **changes)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from libpycontainer.cgroups.placement import Group
     from libpycontainer.cgroups.settings import Setting
     from libpycontainer.cgroups.stats import Stats
+    from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
 
 _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
@@ -117,13 +118,29 @@ class V1Manager:
 
     def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
         if resources is not None:
-            from libpycontainer.cgroups import settings, writer
+            from libpycontainer.cgroups import writer
 
-            writer.write_settings(settings.v1(resources), self._directory_of)
-            if resources.unified:
-                writer.write_settings(settings.unified(resources), self._unified_of)
+            writer.write_settings(self._located(resources))
         if devices and not self.skip_devices:
             self._apply_devices(resources)
+
+    def update(self, resources: LinuxResources, before: LinuxResources | None = None) -> Change:
+        from libpycontainer.cgroups import writer
+
+        change = writer.Change()
+        change.make(self._located(resources, explicit=True))
+        if resources.devices is not None and not self.skip_devices:
+            change.add(lambda: self._apply_devices(resources), lambda: self._apply_devices(before))
+        return change
+
+    def _located(
+        self, resources: LinuxResources, *, explicit: bool = False
+    ) -> list[tuple[Setting, str]]:
+        from libpycontainer.cgroups import settings
+
+        wanted = settings.v1(resources, explicit=explicit)
+        found = [(each, self._directory_of(each)) for each in wanted]
+        return found + [(each, self._unified_of(each)) for each in settings.unified(resources)]
 
     def _apply_devices(self, resources: LinuxResources | None) -> None:
         from libpycontainer.cgroups import device_filter
@@ -231,9 +248,9 @@ class V1Manager:
             tree.remove_parents(group.base, group.path)
 
     def stats(self) -> Stats:
-        from libpycontainer.cgroups import stats
+        from libpycontainer.cgroups import measuring
 
-        return stats.from_v1(self.paths())
+        return measuring.from_v1(self.paths())
 
 
 def open_for_writing(paths: Sequence[str]) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from libpycontainer.cgroups.placement import Group
     from libpycontainer.cgroups.settings import Setting
     from libpycontainer.cgroups.stats import Stats
+    from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
 
 # The controllers that also work in a threaded subtree (kernel cgroup-v2.rst, Threads).
@@ -81,17 +82,33 @@ class V2Manager:
 
     def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
         if resources is not None:
-            from libpycontainer.cgroups import settings, writer
+            from libpycontainer.cgroups import writer
 
-            wanted = settings.v2(resources)
-            writer.check_memory(resources.memory, self.directory)
-            writer.write_settings(wanted, self._directory_of)
+            writer.write_settings(self._located(resources))
         if devices and not self.skip_devices:
-            from libpycontainer.cgroups import device_filter
-            from libpycontainer.cgroups.devices import rules
+            self._apply_devices(resources)
 
-            wanted_rules = rules(resources.devices if resources is not None else None)
-            device_filter.install_v2(self.directory, wanted_rules)
+    def update(self, resources: LinuxResources, before: LinuxResources | None = None) -> Change:
+        from libpycontainer.cgroups import writer
+
+        change = writer.Change()
+        change.make(self._located(resources))
+        if resources.devices is not None and not self.skip_devices:
+            change.add(lambda: self._apply_devices(resources), lambda: self._apply_devices(before))
+        return change
+
+    def _located(self, resources: LinuxResources) -> list[tuple[Setting, str]]:
+        from libpycontainer.cgroups import settings, writer
+
+        writer.check_memory(resources.memory, self.directory)
+        return [(each, self._directory_of(each)) for each in settings.v2(resources)]
+
+    def _apply_devices(self, resources: LinuxResources | None) -> None:
+        from libpycontainer.cgroups import device_filter
+        from libpycontainer.cgroups.devices import rules
+
+        wanted = rules(resources.devices if resources is not None else None)
+        device_filter.install_v2(self.directory, wanted)
 
     def _directory_of(self, setting: Setting) -> str:
         if setting.controller == "cgroup":
@@ -139,9 +156,9 @@ class V2Manager:
         tree.remove_parents(self.group.base, self.group.path)
 
     def stats(self) -> Stats:
-        from libpycontainer.cgroups import stats
+        from libpycontainer.cgroups import measuring
 
-        return stats.from_v2(self.directory)
+        return measuring.from_v2(self.directory)
 
 
 def _domain_controllers(resources: LinuxResources | None) -> set[str]:

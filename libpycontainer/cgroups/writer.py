@@ -1,29 +1,33 @@
-"""Writing settings to a group's files, in an order that the kernel takes."""
+"""Writing settings to a group's files, in an order that the kernel takes; all of them or none."""
 
 from __future__ import annotations
 
 import errno
 
-from libpycontainer.cgroups.files import number, read_optional, write
-from libpycontainer.errors import CgroupError
+from libpycontainer.cgroups import restoring
+from libpycontainer.cgroups.files import number, read_optional, read_raw, write
+from libpycontainer.cgroups.settings import Setting
+from libpycontainer.errors import CgroupError, ContainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from libpycontainer.cgroups.settings import Setting
     from libpycontainer.spec.models import LinuxMemory
 
+    # A setting, and the directory of the group that it is for.
+    Located = tuple[Setting, str]
 
-def write_settings(settings: Sequence[Setting], directory_of: Callable[[Setting], str]) -> None:
-    """Write every setting; ``directory_of`` finds its group or raises CgroupError.
+
+def write_settings(settings: Sequence[Located]) -> None:
+    """Write every setting.
 
     The kernel checks some files against each other (memory against memory plus swap, quota
     against period and burst, and all of them against the parent), so the right order depends on
     the values that are there. What is refused as invalid is tried again after the others, until
     all is written or nothing moves any more.
     """
-    waiting = [(setting, directory_of(setting)) for setting in settings]
+    waiting = list(settings)
     while waiting:
         refused = []
         first: CgroupError | None = None
@@ -38,6 +42,97 @@ def write_settings(settings: Sequence[Setting], directory_of: Callable[[Setting]
         if first is not None and len(refused) == len(waiting):
             raise first
         waiting = refused
+
+
+class Change:
+    """A change of limits that is made as a whole, and can be taken back as a whole.
+
+    :meth:`make` and :meth:`add` take back by themselves what they have done when they fail.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[Located] = []
+        self._undo: list[Callable[[], None]] = []
+
+    def make(self, settings: Sequence[Located]) -> None:
+        """Read what is there, then write ``settings`` in its place."""
+        self._before += before(settings)
+        self.add(lambda: write_settings(settings))
+
+    def add(self, do: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
+        """Do one thing more; ``undo`` is called when the whole is taken back, also if it fails."""
+        if undo is not None:
+            self._undo.append(undo)
+        try:
+            do()
+        except BaseException as error:
+            self.take_back(error)
+            raise
+
+    def take_back(self, reason: BaseException) -> None:
+        """Put back what was there; what cannot be is noted on ``reason``."""
+        undo, self._undo = self._undo[::-1], []
+        settings, self._before = self._before, []
+        undo.append(lambda: restore(settings))
+        for each in undo:
+            try:
+                each()
+            except ContainerError as error:
+                reason.add_note(f"the old limits are not all back: {error}")
+
+
+def before(settings: Sequence[Located]) -> list[Located]:
+    """Settings that bring back what the files of ``settings`` say now."""
+    found: list[Located] = []
+    for setting, directory in settings:
+        value = setting.value
+        file = setting.file
+        text = _read(directory, file)
+        if text is None and setting.fallback is not None:
+            file, value = setting.fallback
+            text = _read(directory, file)
+        old = None if text is None else restoring.undoing(file, value, text)
+        if text is None or old is None:
+            continue
+        found.append((setting.instead(file, old), directory))
+        for other in restoring.implied(file, text):
+            more = _read(directory, other)
+            if more is not None:
+                found.append((setting.instead(other, more), directory))
+    return found
+
+
+def restore(settings: Sequence[Located]) -> None:
+    """Write back what :func:`before` found. One that is refused does not keep the others back."""
+    waiting, problem = [each for each in settings if not _stands(*each)], None
+    while waiting:
+        refused = []
+        for setting, directory in waiting:
+            try:
+                write_settings([(setting, directory)])
+            except CgroupError as error:
+                problem = error
+                refused.append((setting, directory))
+        if len(refused) == len(waiting):
+            assert problem is not None
+            raise problem
+        waiting = refused
+
+
+def _stands(setting: Setting, directory: str) -> bool:
+    """Whether the file says so already: some files refuse what they say (cgroup.type)."""
+    text = _read(directory, setting.file)
+    return text is not None and (
+        restoring.undoing(setting.file, setting.value, text) == setting.value
+    )
+
+
+def _read(directory: str, file: str) -> str | None:
+    try:
+        return read_raw(f"{directory}/{file}")
+    except OSError:
+        # It is not there, or it can only be written (cgroup.kill): nothing to bring back.
+        return None
 
 
 def _write(setting: Setting, directory: str) -> None:

@@ -10,6 +10,7 @@
     signals.py    names of signals, and the queue that they are forwarded from
     launch.py     what ``run``, ``create`` and ``exec`` share: the bundle, the terminal's rules
     readiness.py  systemd's NOTIFY_SOCKET, for those that start a container
+    measurements.py  the document that ``events`` shows
     foreground.py waits for a process, meanwhile forwards signals and relays terminals
     <verb>.py     one verb each; ``VERBS`` in main.py lists them
 

@@ -15,7 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-VERBS = ("create", "delete", "exec", "features", "kill", "list", "run", "spec", "start", "state")
+VERBS = (
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "update",
+)
 """Each is a module beside this one, whose ``COMMAND`` says the rest."""
 
 _HELP = Flag("help", "show help", short="h", kind="bool")

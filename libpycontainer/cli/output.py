@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
+    Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 _STDOUT = 1
 _SIGPIPE_CODE = 128 + 13
@@ -51,8 +51,8 @@ def _dump(value: Json, indent: str | None, line: str) -> str:
             return "null"
         case bool():
             return "true" if value else "false"
-        case int():
-            return str(value)
+        case int() | float():
+            return str(value).removesuffix(".0")
         case str():
             return quote(value)
     inner = line + (indent or "")

@@ -81,7 +81,8 @@ def _spelling(flag: Flag) -> str:
 
 def _default(flag: Flag) -> str:
     if flag.kind in ("int", "duration"):
-        return f" (default: {flag.default or 0})"
+        unit = "s" if flag.kind == "duration" else ""
+        return f" (default: {flag.default or 0}{unit})"
     return f' (default: "{flag.default}")' if flag.default else ""
 
 

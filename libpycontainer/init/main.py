@@ -26,7 +26,7 @@ SOCKET = 3
 
 def main() -> NoReturn:
     """Serve one request and become, in a clone, what it asks for. Never returns."""
-    context = Context(sys_.Fd(SOCKET))
+    context = Context(greet())
     try:
         seal()
         clone_flags, enter, plan = receive_request(context)
@@ -42,6 +42,18 @@ def main() -> NoReturn:
         # Whatever it is, it must not reach the interpreter, which would print a traceback.
         context.report(StepFailure.wrap(error))
     os._exit(1)
+
+
+def greet() -> sys_.Fd:
+    """Give the caller a line whose other end is nobody's but ours, in place of his own."""
+    ours, theirs = sys_.socketpair()
+    with theirs, sys_.Fd(SOCKET) as first:
+        try:
+            sys_.send(first.fileno(), b"hello", [theirs.fileno()])
+        except OSError:
+            # The caller needs no spawner any more.
+            os._exit(0)
+    return ours
 
 
 def seal() -> None:

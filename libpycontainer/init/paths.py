@@ -44,6 +44,14 @@ def make_directory(context: Context, path: str) -> sys_.Fd:
     fd = open_if_there(context, path)
     if fd is not None:
         return fd
+    parts = _without_symlinks(context, path)
+    for end in range(1, len(parts) + 1):
+        _ensure_directory(context, parts[: end - 1], parts[end - 1])
+    return open_inside(context, "/".join(parts), os.O_PATH | os.O_DIRECTORY)
+
+
+def _without_symlinks(context: Context, path: str) -> list[str]:
+    """Where ``path`` leads, whether that exists or not: what ".." takes back is not made."""
     done: list[str] = []
     rest = split(path)
     links = 0
@@ -52,36 +60,34 @@ def make_directory(context: Context, path: str) -> sys_.Fd:
         if name == "..":
             del done[-1:]
             continue
-        content = _ensure_directory(context, done, name)
+        content = _link_content(context, done, name)
         if content is None:
             done.append(name)
             continue
-        # A symlink to what is not there yet: its target is what has to be made.
         links += 1
         if links > MAX_SYMLINKS:
             raise OSError(ELOOP, os.strerror(ELOOP), path)
         if content.startswith("/"):
             done = []
         rest = split(content) + rest
-    return open_inside(context, "/".join(done), os.O_PATH | os.O_DIRECTORY)
+    return done
 
 
-def _ensure_directory(context: Context, parents: list[str], name: str) -> str | None:
-    """Have ``parents/name``; returns the content of a dangling symlink that is in the way."""
-    path = "/".join([*parents, name])
-    if (found := open_if_there(context, path)) is not None:
-        found.close()
+def _link_content(context: Context, parents: list[str], name: str) -> str | None:
+    try:
+        with open_inside(context, "/".join(parents)) as parent:
+            return os.readlink(name, dir_fd=parent.fileno())
+    except OSError:
         return None
+
+
+def _ensure_directory(context: Context, parents: list[str], name: str) -> None:
+    """Have ``parents/name``; what somebody puts there meanwhile, the next open decides on."""
     with open_inside(context, "/".join(parents), os.O_PATH | os.O_DIRECTORY) as parent:
         try:
             os.mkdir(name, 0o755, dir_fd=parent.fileno())
         except FileExistsError:
-            try:
-                return os.readlink(name, dir_fd=parent.fileno())
-            except OSError:
-                # Somebody made it between the two looks: the caller's next open decides.
-                return None
-    return None
+            pass
 
 
 def parent_of(context: Context, path: str) -> tuple[sys_.Fd, str]:
@@ -95,36 +101,16 @@ def make_file(context: Context, path: str) -> sys_.Fd:
     fd = open_if_there(context, path)
     if fd is not None:
         return fd
-    parent, name = parent_of(context, path)
-    with parent:
+    # The mount point may be a dangling symlink, as /etc/resolv.conf often is: its target is made.
+    parts = _without_symlinks(context, path)
+    with make_directory(context, "/".join(parts[:-1])) as parent:
         flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_EXCL
         try:
-            os.close(os.open(name, flags, 0o644, dir_fd=parent.fileno()))
+            os.close(os.open(parts[-1], flags, 0o644, dir_fd=parent.fileno()))
         except FileExistsError:
-            content = _link_content(name, parent)
-            if content is not None:
-                return _make_link_target(context, path, content)
-    return open_inside(context, path)
-
-
-def _link_content(name: str, parent: sys_.Fd) -> str | None:
-    try:
-        return os.readlink(name, dir_fd=parent.fileno())
-    except OSError:
-        return None
-
-
-def _make_link_target(context: Context, path: str, content: str) -> sys_.Fd:
-    """The mount point is a dangling symlink (as /etc/resolv.conf often is): make its target."""
-    directory = "/".join(split(path)[:-1])
-    target = content if content.startswith("/") else f"{directory}/{content}"
-    if split(target) == split(path):
-        raise OSError(ELOOP, os.strerror(ELOOP), path)
-    with make_directory(context, "/".join(split(target)[:-1])) as parent:
-        name = split(target)[-1]
-        flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(name, flags, 0o644, dir_fd=parent.fileno()))
-    return open_inside(context, path)
+            # Something that open_if_there could not reach, or somebody was faster.
+            pass
+    return open_inside(context, "/".join(parts))
 
 
 def read_regular(context: Context, path: str, limit: int = 1 << 20) -> bytes | None:

@@ -10,10 +10,11 @@ from libpycontainer.init import copyup, paths
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from libpycontainer.init.context import Context
 
-EPERM, EEXIST, ENODEV, EINVAL = 1, 17, 19, 22
+EPERM, EEXIST, EXDEV, ENODEV, EINVAL = 1, 17, 18, 19, 22
 S_IFMT, S_IFCHR, S_IFBLK, S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 NODE_TYPES = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 NULL_DEVICE = os.makedev(1, 3)
@@ -24,7 +25,7 @@ FSCONFIG_VALUE = 255
 
 
 def set_propagation(context: Context, flag: int, recursive: bool) -> None:
-    """The new namespace's mounts stop (or go on) sharing events with the host's."""
+    """How "/", or every mount, shares events: at first with the host's, at last the container's."""
     sys_.mount(None, "/", None, flag | (sys_.MS_REC if recursive else 0))
 
 
@@ -32,19 +33,24 @@ def attach_root(
     context: Context, source: str, tree: str, isolate: bool, read_only_tree: bool
 ) -> None:
     """Make the root a mount of its own, at its own place so that hooks find it there."""
-    root = context.take(tree) if tree else sys_.clone_tree(sys_.AT_FDCWD, source, recursive=True)
-    if read_only_tree:
-        sys_.mount_setattr(root.fileno(), set=sys_.MOUNT_ATTR_RDONLY, recursive=True)
-    target = source if source != "/" else ""
+    target = source
     try:
-        place = os.open(target or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         # In a user namespace the way there may be closed; the old root is always at hand, and
         # a look-up that starts there does not see what is mounted over it.
-        target, place = "", os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        target, place = "/", os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     with sys_.Fd(place) as point:
         if isolate:
-            _isolate(target or "/")
+            # First of all: a copy of a shared mount would be shared as well, which pivot_root
+            # refuses, and of an unbindable one none can be made.
+            _isolate(target)
+        if tree:
+            root = context.take(tree)
+        else:
+            root = sys_.clone_tree(sys_.AT_FDCWD, source, recursive=True)
+        if read_only_tree:
+            sys_.mount_setattr(root.fileno(), set=sys_.MOUNT_ATTR_RDONLY, recursive=True)
         sys_.attach_tree(root.fileno(), point.fileno())
     context.root = root
 
@@ -92,7 +98,7 @@ def mount(
     point = paths.open_if_there(context, target)
     if point is None:
         point = paths.make_directory(context, target)
-    elif fstype == "tmpfs" and not any(key == "mode" for key, _value in options):
+    elif fstype == "tmpfs" and not copy_up and not any(key == "mode" for key, _value in options):
         # An existing directory keeps its mode; a new one gets tmpfs's own, 1777.
         options.append(("mode", format(os.fstat(point.fileno()).st_mode & 0o7777, "o")))
     if plain_target:
@@ -103,11 +109,15 @@ def mount(
         _mount_by_one_string(context, fstype, source, point, options)
         with point, paths.open_inside(context, target) as mounted:
             sys_.mount_setattr(mounted.fileno(), set=set)
+            sys_.mount_setattr(mounted.fileno(), set=tree_set, clear=tree_clear)
+            _propagate(mounted, propagation)
+            _may_be_root(context, target, mounted)
             return
     with point, _new_filesystem(context, fstype, source, options, set) as mounted:
         if copy_up:
             copyup.copy_up(point.fileno(), mounted.fileno())
         _place(mounted, point, tree_set, tree_clear, propagation)
+        _may_be_root(context, target, mounted)
 
 
 def _new_filesystem(
@@ -123,19 +133,26 @@ def _new_filesystem(
     with filesystem:
         fd = filesystem.fileno()
         try:
-            sys_.fsconfig(fd, sys_.FSCONFIG_SET_STRING, "source", source)
-            for key, value in data:
-                command = sys_.FSCONFIG_SET_FLAG if value is None else sys_.FSCONFIG_SET_STRING
-                sys_.fsconfig(fd, command, key, value)
+            _configure(fd, [("source", source), *data])
             sys_.fsconfig(fd, sys_.FSCONFIG_CMD_CREATE)
             return sys_.fsmount(fd, attributes)
         except OSError as error:
-            explained = _kernel_explanation(fd)
-            if not explained:
-                raise
-            number = error.errno or 0
-            reason = f"{os.strerror(number)}: {explained}"
-            context.fail(f"{context.title}: {reason}", op="mount", errno=number)
+            _explain(context, fd, error)
+
+
+def _configure(filesystem: int, data: Sequence[tuple[str, str | None]]) -> None:
+    for key, value in data:
+        command = sys_.FSCONFIG_SET_FLAG if value is None else sys_.FSCONFIG_SET_STRING
+        sys_.fsconfig(filesystem, command, key, value)
+
+
+def _explain(context: Context, filesystem: int, error: OSError) -> NoReturn:
+    explained = _kernel_explanation(filesystem)
+    if not explained:
+        raise error
+    number = error.errno or 0
+    reason = f"{os.strerror(number)}: {explained}"
+    context.fail(f"{context.title}: {reason}", op="mount", errno=number)
 
 
 def _mount_by_one_string(
@@ -178,8 +195,40 @@ def _place(
     if tree_set or tree_clear:
         sys_.mount_setattr(mounted.fileno(), set=tree_set, clear=tree_clear, recursive=True)
     sys_.attach_tree(mounted.fileno(), point.fileno())
+    _propagate(mounted, propagation)
+
+
+def _may_be_root(context: Context, target: str, mounted: sys_.Fd) -> None:
+    """A mount on "/" is the root, for the mounts after it and for the program."""
+    if context.root is not None and not paths.split(target):
+        context.root.close()
+        context.root = sys_.Fd(os.dup(mounted.fileno()))
+
+
+def _propagate(mounted: sys_.Fd, propagation: Sequence[tuple[int, bool]]) -> None:
     for flag, recursive in propagation:
         sys_.mount_setattr(mounted.fileno(), propagation=flag, recursive=recursive)
+
+
+def remount(
+    context: Context,
+    target: str,
+    data: Sequence[tuple[str, str | None]],
+    set: int,
+    clear: int,
+    propagation: Sequence[tuple[int, bool]],
+) -> None:
+    """Other options for what is mounted there, which must be a mount."""
+    with paths.open_inside(context, target) as point:
+        if data:
+            with sys_.fspick(point.fileno()) as filesystem:
+                try:
+                    _configure(filesystem.fileno(), data)
+                    sys_.fsconfig(filesystem.fileno(), sys_.FSCONFIG_CMD_RECONFIGURE)
+                except OSError as error:
+                    _explain(context, filesystem.fileno(), error)
+        sys_.mount_setattr(point.fileno(), set=set, clear=clear)
+        _propagate(point, propagation)
 
 
 def bind(
@@ -201,18 +250,11 @@ def bind(
         copy = sys_.clone_tree(sys_.AT_FDCWD, source, recursive=recursive)
     with copy:
         if set or clear:
-            _set_attributes(copy, set, clear)
+            sys_.mount_setattr(copy.fileno(), set=set, clear=clear)
         make = paths.make_directory if paths.is_directory(copy) else paths.make_file
         with make(context, target) as point:
             _place(copy, point, tree_set, tree_clear, propagation)
-
-
-def _set_attributes(copy: sys_.Fd, set: int, clear: int) -> None:
-    try:
-        sys_.mount_setattr(copy.fileno(), set=set, clear=clear)
-    except PermissionError:
-        # A user namespace may not clear what its parent locked, and need not: it may only add.
-        sys_.mount_setattr(copy.fileno(), set=set, clear=clear & sys_.MOUNT_ATTR_ATIME)
+            _may_be_root(context, target, copy)
 
 
 def remount_read_only(context: Context, target: str) -> None:
@@ -241,16 +283,39 @@ def make_device(
             if not same or (type != "p" and found.st_rdev != number):
                 message = f"{context.title}: something else is in its place"
                 context.fail(message, op="make_device", path=path, errno=EEXIST)
-        if uid or gid:
-            os.chown(name, uid, gid, dir_fd=parent.fileno(), follow_symlinks=False)
+            _adopt_device(parent, name, mode, uid, gid)
+        else:
+            if uid or gid:
+                os.chown(name, uid, gid, dir_fd=parent.fileno(), follow_symlinks=False)
 
 
-def bind_device(context: Context, path: str, type: str) -> None:
-    """Show the host's node of that name."""
+def _adopt_device(parent: sys_.Fd, name: str, mode: int, uid: int, gid: int) -> None:
+    """The root file system's own node gets this mode and owner; one that is mounted there, which
+    is the host's, stays as it is."""
+    resolve = sys_.RESOLVE_NO_XDEV | sys_.RESOLVE_NO_SYMLINKS
+    try:
+        node = sys_.openat2(parent.fileno(), name, os.O_PATH, resolve)
+    except OSError as error:
+        if error.errno != EXDEV:
+            raise
+        return
+    with node:
+        found = os.fstat(node.fileno())
+        # "/proc" is the host's own here; the owner first, as it takes bits of the mode away.
+        if (found.st_uid, found.st_gid) != (uid, gid):
+            os.chown(f"/proc/self/fd/{node.fileno()}", uid, gid)
+        if found.st_mode & 0o7777 != mode:
+            os.chmod(f"/proc/self/fd/{node.fileno()}", mode)
+
+
+def bind_device(context: Context, path: str, type: str, major: int, minor: int) -> None:
+    """Show the host's node of that name, which must be the device that is asked for."""
     with sys_.clone_tree(sys_.AT_FDCWD, path, recursive=False) as copy:
-        kind = os.fstat(copy.fileno()).st_mode & S_IFMT
-        if kind != NODE_TYPES["c" if type == "u" else type]:
+        found = os.fstat(copy.fileno())
+        if found.st_mode & S_IFMT != NODE_TYPES["c" if type == "u" else type]:
             context.fail(f"{context.title}: the host's {path} is of another type", path=path)
+        if type != "p" and found.st_rdev != os.makedev(major, minor):
+            context.fail(f"{context.title}: the host's {path} is another device", path=path)
         with paths.make_file(context, path) as point:
             sys_.attach_tree(copy.fileno(), point.fileno())
 

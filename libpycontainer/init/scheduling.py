@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from libpycontainer.init.context import Context
 
+MAX_CPUS = 8192
+
 
 def set_personality(context: Context, persona: int) -> None:
     sys_.personality(persona)
@@ -30,4 +32,5 @@ def set_scheduler(context: Context, attributes: bytes) -> None:
 
 
 def set_affinity(context: Context, cpus: Sequence[int]) -> None:
-    os.sched_setaffinity(0, cpus)
+    """Run on these CPUs; on all of none, of which the kernel leaves those of the cpuset."""
+    os.sched_setaffinity(0, cpus or range(MAX_CPUS))

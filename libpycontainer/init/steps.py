@@ -80,7 +80,7 @@ def new_session(context: Context) -> None:
     os.setsid()
 
 
-def join_keyring(context: Context, name: str) -> None:
+def join_keyring(context: Context, name: str, permissions: int) -> None:
     """A session keyring per container, so that no key of the caller's can be read in it."""
     try:
         ring = sys_.join_session_keyring(name)
@@ -91,9 +91,8 @@ def join_keyring(context: Context, name: str) -> None:
             context.log("warning", "the quota of keys is used up: no session keyring of its own")
             return
         raise
-    # The possessor's permissions, and for the user to search: what runc leaves on it.
     current = sys_.describe_key_permissions(ring)
-    sys_.set_key_permissions(ring, (current & 0xFFFFFFFF) | 0x080000)
+    sys_.set_key_permissions(ring, current | permissions)
 
 
 def loopback_up(context: Context) -> None:
@@ -109,11 +108,8 @@ def set_domainname(context: Context, name: str) -> None:
 
 
 def write_sysctls(context: Context, values: Sequence[tuple[str, str]]) -> None:
-    """Through a procfs of our own, so that nothing mounted in the container is in between."""
-    with sys_.fsopen("proc") as filesystem:
-        sys_.fsconfig(filesystem.fileno(), sys_.FSCONFIG_CMD_CREATE)
-        mounted = sys_.fsmount(filesystem.fileno(), 0)
-    with mounted:
+    """Through a procfs that nothing mounted in the container lies over."""
+    with _procfs(context) as mounted:
         for key, value in values:
             # Slashes and dots may be swapped: "net/ipv4/conf/eth0.100/x" (man 8 sysctl).
             path = key if "/" in key.partition(".")[0] else key.replace(".", "/")
@@ -123,6 +119,26 @@ def write_sysctls(context: Context, values: Sequence[tuple[str, str]]) -> None:
                     os.write(file.fileno(), value.encode())
                 except OSError as error:
                     raise OSError(error.errno, error.strerror, key) from None
+
+
+def _procfs(context: Context) -> sys_.Fd:
+    """One of our own, or the container's where a user namespace does not own the pid namespace."""
+    with sys_.fsopen("proc") as filesystem:
+        try:
+            sys_.fsconfig(filesystem.fileno(), sys_.FSCONFIG_CMD_CREATE)
+            return sys_.fsmount(filesystem.fileno(), 0)
+        except PermissionError:
+            return _own_procfs(context)
+
+
+def _own_procfs(context: Context) -> sys_.Fd:
+    """The container's /proc, which has to be one (CVE-2019-16884)."""
+    flags, resolve = os.O_PATH | os.O_DIRECTORY, sys_.RESOLVE_NO_SYMLINKS
+    proc = paths.open_inside(context, "/proc", flags, resolve=resolve)
+    if sys_.filesystem_type(proc.fileno()) != sys_.PROC_SUPER_MAGIC:
+        proc.close()
+        context.fail(f"{context.title}: /proc is not a procfs", path="/proc")
+    return proc
 
 
 # ---- the conversation ------------------------------------------------------------------------
@@ -228,19 +244,12 @@ def _executable_error(path: str) -> int:
 
 
 def set_exec_label(context: Context, attribute: str, label: str) -> None:
-    """The LSM label that the next execve takes on (procfs is checked to be one: CVE-2019-16884)."""
-    with paths.open_inside(context, "/proc", os.O_PATH | os.O_DIRECTORY) as proc:
-        if sys_.filesystem_type(proc.fileno()) != sys_.PROC_SUPER_MAGIC:
-            context.fail(f"{context.title}: /proc is not a procfs", path="/proc")
+    """The LSM label that the next execve takes on."""
+    with _own_procfs(context) as proc:
         resolve = sys_.RESOLVE_BENEATH | sys_.RESOLVE_NO_XDEV
         path = f"self/attr/{attribute}"
         with sys_.openat2(proc.fileno(), path, os.O_WRONLY, resolve) as file:
             os.write(file.fileno(), label.encode())
-
-
-def set_rlimits(context: Context, limits: Sequence[tuple[str, int, int, int]]) -> None:
-    for name, number, soft, hard in limits:
-        _set_rlimit(context, name, number, soft, hard)
 
 
 def _set_rlimit(context: Context, name: str, number: int, soft: int, hard: int) -> None:
@@ -250,7 +259,7 @@ def _set_rlimit(context: Context, name: str, number: int, soft: int, hard: int) 
         reason = f"cannot set {name} to {soft}:{hard}: {error.strerror}"
         if error.errno == 1:
             reason += f" (the hard limit is {sys_.get_rlimit(number)[1]})"
-        context.fail(reason, op="set_rlimits", path=name, errno=error.errno or 0)
+        context.fail(reason, op="raise_rlimits", path=name, errno=error.errno or 0)
 
 
 def execute(
@@ -270,8 +279,12 @@ def execute(
     filter: bytes,
     filter_flags: int,
     nfds: int,
+    rlimits: Sequence[tuple[int, int, int]],
 ) -> None:
     """Become the program. Everything that is not its own was decided before."""
+    # The program's descriptors are put in their places before the last thing that can fail: the
+    # line on which failures are reported must lie above them.
+    context.channel = sys_.dup_above(context.channel.fileno(), nfds)
     fds = _program_fds(context, nfds)
     _own_pipes(fds[:3], uid, gid)
     request = sys_.Finish()
@@ -282,7 +295,7 @@ def execute(
     request.inheritable, request.ambient, request.last_cap = inheritable, ambient, last_cap
     request.no_new_privileges = no_new_privileges
     request.filter, request.filter_flags = filter, filter_flags
-    request.fds = fds
+    request.fds, request.rlimits = fds, rlimits
     # With this word before it, end-of-file on the channel means that execve has happened.
     sys_.send(context.channel.fileno(), b"executing")
     number, stage = sys_.finish(request)
@@ -349,6 +362,7 @@ TABLE: dict[str, Callable[..., None]] = {
         rootfs.open_root,
         rootfs.use_root,
         rootfs.mount,
+        rootfs.remount,
         rootfs.bind,
         rootfs.remount_read_only,
         rootfs.make_device,
@@ -375,7 +389,6 @@ TABLE: dict[str, Callable[..., None]] = {
         prepare_program,
         await_start,
         set_exec_label,
-        set_rlimits,
         execute,
     )
 }

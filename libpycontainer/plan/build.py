@@ -217,6 +217,8 @@ def build_exec(
     _keyring(builder)
     if affinity and (step := scheduling.affinity_step(affinity.final, "final")):
         builder.add(step)
+    elif affinity and affinity.initial:
+        builder.add(Step("set_affinity", "run on every CPU that the cgroup has", cpus=[]))
     builder.add(Step("use_root", "use the container's root"))
     if request.terminal:
         _console(builder, target, mount=False)
@@ -265,7 +267,7 @@ def _namespaces(builder: Builder) -> None:
         )
     for type in _AFTER_CLONE:
         if type in builder.new and not plan.clone_flags & CLONE_FLAGS[type]:
-            title = f"make a new {type} namespace"
+            title = f"make {'an' if type == 'ipc' else 'a'} {type} namespace"
             builder.add(Step("unshare", title, flags=CLONE_FLAGS[type]))
 
 

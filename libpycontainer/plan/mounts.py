@@ -35,15 +35,15 @@ DEFAULT_SYMLINKS = (
 KCORE_SYMLINK = ("/proc/kcore", "/dev/core")
 
 # A bind mount that names any attribute is remounted with just those: runc (and mount(8)) clear
-# the rest. The access time field stays as it is unless it is named.
+# the rest. What is said of access times is replaced as a whole, if anything is.
 _REPLACEABLE = (
     kernel.MOUNT_ATTR_RDONLY
     | kernel.MOUNT_ATTR_NOSUID
     | kernel.MOUNT_ATTR_NODEV
     | kernel.MOUNT_ATTR_NOEXEC
-    | kernel.MOUNT_ATTR_NODIRATIME
     | kernel.MOUNT_ATTR_NOSYMFOLLOW
 )
+_ACCESS_TIMES = kernel.MOUNT_ATTR_ATIME | kernel.MOUNT_ATTR_NODIRATIME
 
 # sysfs and proc decide what a container's root may do to the host, so their mount points must be
 # plain directories: a symlink would put them elsewhere (CVE-2019-19921, CVE-2023-27561).
@@ -54,6 +54,9 @@ _LATE_READ_ONLY = frozenset({"tmpfs"})
 # SELinux labels these by rules of its own (as in runc, which never passes a context for them).
 _UNLABELLED = frozenset({"proc", "sysfs", "mqueue"})
 _NO_SUPERBLOCK_FLAGS = frozenset({"cgroup", "cgroup2"})
+
+# Of the v1 hierarchies and the tmpfs that holds them, whatever the configuration says (as in runc).
+_CGROUP_ATTRIBUTES = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_NOEXEC
 
 
 def root_steps(builder: Builder) -> None:
@@ -71,7 +74,8 @@ def root_steps(builder: Builder) -> None:
             f"attach the root {request.rootfs}",
             source=request.rootfs,
             tree=tree,
-            isolate=flag == kernel.MS_SHARED,
+            # Unless nothing is shared, and nothing unbindable, any more.
+            isolate=not recursive or flag not in (kernel.MS_PRIVATE, kernel.MS_SLAVE),
             read_only_tree=request.read_only_tree,
         )
     )
@@ -81,16 +85,41 @@ def mount_steps(builder: Builder) -> None:
     """Every configured mount, in the configuration's order."""
     for index, mount in enumerate(builder.spec.mounts or ()):
         parsed = options.parse(mount.options)
-        if parsed.bind or mount.type == "bind":
+        first = len(builder.plan.steps)
+        if "remount" in parsed.extensions:
+            _remount(builder, mount, parsed)
+        elif parsed.bind or mount.type == "bind":
             _bind(builder, mount, parsed, index)
         elif mount.type in ("cgroup", "cgroup2"):
             _cgroup(builder, mount, parsed)
         else:
             _filesystem(builder, mount, parsed)
+        for step in builder.plan.steps[first:]:
+            step.title = f"mounts[{index}]: {step.title}"
 
 
 def _options_text(mount: Mount) -> str:
     return f" ({','.join(mount.options)})" if mount.options else ""
+
+
+def _remount(builder: Builder, mount: Mount, parsed: options.Options) -> None:
+    """Other options for what is mounted there: just those that are named (man 8 mount, "remount").
+
+    With "bind", or without an option of the file system, they are the mount's alone; "ro" always
+    is, because a sysfs or a procfs may have other mounts, the host's among them.
+    """
+    data = [] if parsed.bind else [*parsed.data, *((word, None) for word in parsed.superblock)]
+    builder.add(
+        Step(
+            "remount",
+            f"remount {mount.destination}{_options_text(mount)}",
+            target=mount.destination,
+            data=data,
+            set=parsed.set,
+            clear=_cleared(builder, parsed, all=True),
+            propagation=parsed.propagation,
+        )
+    )
 
 
 def _bind(builder: Builder, mount: Mount, parsed: options.Options, index: int) -> None:
@@ -117,12 +146,24 @@ def _bind(builder: Builder, mount: Mount, parsed: options.Options, index: int) -
             target=mount.destination,
             recursive=parsed.recursive_bind,
             set=parsed.set,
-            clear=(parsed.clear | _REPLACEABLE & ~parsed.set) if parsed.given else 0,
+            clear=_cleared(builder, parsed),
             tree_set=parsed.tree_set,
             tree_clear=parsed.tree_clear,
             propagation=parsed.propagation,
         )
     )
+
+
+def _cleared(builder: Builder, parsed: options.Options, *, all: bool = False) -> int:
+    """In a user namespace only what is named: a nosuid, nodev or noexec of the host's that is not
+    spoken of is a protection that the container must not lose (runc keeps it since 1.2)."""
+    keep = not (parsed.given or all)
+    if keep or builder.maps_users or builder.facts.in_user_namespace:
+        return parsed.clear
+    clear = parsed.clear | _REPLACEABLE & ~parsed.set
+    if clear & kernel.MOUNT_ATTR_ATIME or parsed.set & kernel.MOUNT_ATTR_NODIRATIME:
+        clear |= _ACCESS_TIMES & ~(parsed.set & kernel.MOUNT_ATTR_NODIRATIME)
+    return clear
 
 
 def _id_mapping(builder: Builder, mount: Mount, parsed: options.Options) -> dict[str, Any]:
@@ -185,7 +226,7 @@ def _cgroup(builder: Builder, mount: Mount, parsed: options.Options) -> None:
             source="tmpfs",
             target=target,
             data=[("mode", "755")],
-            set=parsed.set & ~kernel.MOUNT_ATTR_RDONLY,
+            set=_CGROUP_ATTRIBUTES,
             tree_set=0,
             tree_clear=0,
             propagation=parsed.propagation,
@@ -193,6 +234,8 @@ def _cgroup(builder: Builder, mount: Mount, parsed: options.Options) -> None:
             copy_up=False,
         )
     )
+    if builder.cgroup_namespace:
+        parsed.set = _CGROUP_ATTRIBUTES | parsed.set & kernel.MOUNT_ATTR_RDONLY
     for hierarchy in hierarchies:
         _cgroup_one(builder, mount, parsed, hierarchy, f"{target}/{hierarchy.name}")
         for name in hierarchy.symlinks:
@@ -269,7 +312,8 @@ def _device(
 ) -> None:
     if builder.maps_users or builder.facts.in_user_namespace:
         # A user namespace may not make device nodes; the host's own are bound instead.
-        builder.add(Step("bind_device", f"bind the device {path}", path=path, type=type))
+        title = f"bind the device {path} ({type} {major}:{minor})"
+        builder.add(Step("bind_device", title, path=path, type=type, major=major, minor=minor))
         return
     builder.add(
         Step(
@@ -299,6 +343,13 @@ def switch_steps(builder: Builder) -> None:
         builder.add(Step("move_root", "move the root over the host's (no pivot_root)"))
     else:
         builder.add(Step("pivot_root", "pivot_root, and let the host's root go"))
+    word = builder.linux.rootfs_propagation
+    if builder.has_namespace("mount") and word:
+        # Not before: pivot_root refuses a shared root. A private one it is already.
+        flag, recursive = options.propagation_flag(word, "$.linux.rootfsPropagation")
+        if flag != kernel.MS_PRIVATE:
+            title = f"make the root {word}"
+            builder.add(Step("set_propagation", title, flag=flag, recursive=recursive))
 
 
 def seal_steps(builder: Builder) -> None:
@@ -313,7 +364,11 @@ def seal_steps(builder: Builder) -> None:
 def path_steps(builder: Builder) -> None:
     linux = builder.linux
     for path in linux.readonly_paths or ():
-        builder.add(Step("read_only_path", f"make {path} read-only", path=path))
+        if _clean(path) == "/":
+            # A mount over "/" would leave the one below as it is, which is the processes' root.
+            builder.add(Step("read_only_root", "make the root read-only"))
+        else:
+            builder.add(Step("read_only_path", f"make {path} read-only", path=path))
     for path in linux.masked_paths or ():
         builder.add(Step("mask_path", f"mask {path}", path=path))
 

@@ -114,8 +114,17 @@ def capability_sets(
         for capability in [*unknown, *unavailable]:
             warnings.append(f"ignoring unknown or unavailable capability {capability} ({name})")
         sets.append(mask & available)
-    sets[EFFECTIVE] &= sets[PERMITTED]
-    # The kernel raises only what is both permitted and inheritable (man 7 capabilities).
+    # What the kernel would refuse as a whole (man 2 capset, man 7 capabilities).
+    for index, limit in ((EFFECTIVE, PERMITTED), (INHERITABLE, BOUNDING)):
+        excess = sets[index] & ~sets[limit]
+        for bit, capability in enumerate(CAPABILITIES):
+            if excess >> bit & 1:
+                name, lacking = CAPABILITY_SETS[index], CAPABILITY_SETS[limit]
+                warnings.append(
+                    f"ignoring {name} capability {capability}: it is not in the {lacking} set"
+                )
+        sets[index] &= sets[limit]
+    # The kernel raises only what is both permitted and inheritable.
     sets[AMBIENT] &= sets[PERMITTED] & sets[INHERITABLE]
     return sets, warnings
 
@@ -164,10 +173,6 @@ def prepare_steps(builder: Builder, process: SpecProcess) -> None:
 
 
 def execute_steps(builder: Builder, process: SpecProcess, *, nfds: int) -> None:
-    limits = rlimit_rows(process)
-    if limits:
-        names = ", ".join(f"{name} {soft}:{hard}" for name, _number, soft, hard in limits)
-        builder.add(Step("set_rlimits", f"limit {names}", limits=limits))
     if process.apparmor_profile:
         builder.add(
             Step(
@@ -204,7 +209,9 @@ def _execute_arguments(
         groups = None
     uid, gid = (user.uid, user.gid) if user else (0, 0)
     umask = DEFAULT_UMASK if user is None or user.umask is None else user.umask
-    title = f"run it as {uid}:{gid}"
+    limits = rlimit_rows(process)
+    bounds = "".join(f", {name} {soft}:{hard}" for name, _number, soft, hard in limits)
+    title = f"run it as {uid}:{gid}{bounds}"
     return title, {
         "cwd": process.cwd,
         "uid": uid,
@@ -221,6 +228,7 @@ def _execute_arguments(
         "filter": builder.request.filter,
         "filter_flags": builder.request.filter_flags,
         "nfds": nfds,
+        "rlimits": [row[1:] for row in limits],
     }
 
 

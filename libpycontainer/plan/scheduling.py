@@ -35,8 +35,8 @@ SCHEDULER_FLAGS = {
 MAX_NUMBER = 8191
 """Linux knows at most 8192 CPUs, and fewer NUMA nodes."""
 
-SCHED_ATTR_SIZE = 48
-"""``SCHED_ATTR_SIZE_VER0``: every kernel takes it."""
+SCHED_ATTR_SIZE = 56
+"""``SCHED_ATTR_SIZE_VER1`` (Linux 5.3), which the SCHED_FLAG_UTIL_CLAMP flags need."""
 
 # linux/ioprio.h
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
@@ -105,6 +105,8 @@ def scheduler_attributes(scheduler: Scheduler) -> bytes:
         (scheduler.runtime or 0, 8),
         (scheduler.deadline or 0, 8),
         (scheduler.period or 0, 8),
+        # sched_util_min and sched_util_max, for which the specification has no fields.
+        (0, 8),
     )
     return b"".join(value.to_bytes(size, sys.byteorder, signed=value < 0) for value, size in fields)
 

@@ -115,7 +115,11 @@ class LinuxCPU(Model):
 
 @model
 class LinuxPids(Model):
-    """How many processes the container may have; 0 or less for any number."""
+    """How many tasks (threads count) the container may have.
+
+    -1 is any number; 0 is a limit like any other, and as init is one task it means no more than
+    1 does (runtime-spec 1.3, config-linux.md#pids).
+    """
 
     limit: Int64
 

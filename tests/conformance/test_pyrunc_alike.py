@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.conformance import probe
 
 if TYPE_CHECKING:
     from tests.conftest import Bundle, BundleMaker, Pyrunc
@@ -23,49 +23,8 @@ pytestmark = [
     pytest.mark.skipif(RUNC is None, reason="runc is not installed"),
 ]
 
-# Every line must be the same for two containers one after the other; the test looks at each
-# section by its title.
-PROBE = r"""
-section() { echo "== $1"; }
-section identity;   id; pwd; umask; hostname; cat /proc/sys/kernel/domainname
-section arguments;  echo "$0" "$@"
-section environment; env | sort
-section status
-grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig(Blk|Ign|Cgt))' /proc/self/status
-section limits;     cat /proc/self/limits
-section oom;        cat /proc/self/oom_score_adj
-section cgroups;    cat /proc/self/cgroup
-section mounts;     cat /proc/self/mountinfo
-section devices;    ls -ln /dev | sed 's/ [A-Z][a-z][a-z] .*:.. / /'; ls -l /dev/pts /dev/shm
-section descriptors; for fd in 0 1 2 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$fd ] && echo $fd; done
-section session
-awk '{ print "leads its group: " ($1 == $5) ", its session: " ($1 == $6) ", terminal: " $7 }' \
-    /proc/$$/stat
-section processes;  set -- /proc/[0-9]*; echo "$@"
-section network;    ip -o link; ip -o addr
-section masked
-for path in /proc/acpi /proc/kcore /proc/keys /proc/timer_list /proc/scsi /sys/firmware; do
-    [ -e $path ] && echo $path && ls -A $path | head -3 && head -c 10 $path 2>/dev/null
-done
-section read-only
-for path in / /proc/sys/kernel/hostname /proc/sysrq-trigger /sys/kernel /dev; do
-    if touch $path/probe 2>/dev/null || [ -w $path ]; then echo $path: writable; fi
-done
-section namespaces
-for type in pid net ipc uts mnt user cgroup time; do
-    [ "$(readlink /proc/self/ns/$type)" = "$(readlink /proc/1/ns/$type)" ] && echo $type
-done
-section group-limits
-cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max \
-    /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.shares \
-    /sys/fs/cgroup/cpuset/cpuset.cpus /sys/fs/cgroup/cpuset/cpuset.mems \
-    /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max 2>/dev/null
-section group-devices
-sort /sys/fs/cgroup/devices/devices.list 2>/dev/null
-section stdin;      cat
-section end
-exit 37
-"""
+# Its first two arguments are the path of a cgroup, which is not looked at here, and the exit code.
+PROBE = [probe.SCRIPT, "zero", "", "37"]
 
 
 class Runc:
@@ -114,36 +73,16 @@ def made_by_runc(bundle: BundleMaker, tmp_path: Path) -> Callable[..., Bundle]:
     return make
 
 
-def sections(output: str) -> dict[str, list[str]]:
-    """The probe's output by title, without what no two containers have in common."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in output.splitlines():
-        if line.startswith("== "):
-            lines = found.setdefault(line[3:], [])
-        else:
-            lines.append(line)
-    found["mounts"] = [_mount(line) for line in found.get("mounts", [])]
-    return found
-
-
-def _mount(line: str) -> str:
-    """A line of mountinfo without the numbers that the kernel gives in turn."""
-    fields = line.split()
-    fields[0:3] = ["id", "parent", re.sub(r"^0:\d+$", "0:N", fields[2])]
-    return " ".join(re.sub(r"^(shared|master):\d+$", r"\1:N", field) for field in fields)
-
-
 def assert_alike(theirs: str, ours: str, *, but: str = "") -> None:
-    expected, found = sections(theirs), sections(ours)
+    names = probe.host_namespaces()
+    expected, found = probe.report(theirs, names), probe.report(ours, names)
     assert expected.keys() == found.keys()
-    expected.pop(but, None)
-    differences = [
-        f"{title}: {line}"
-        for title in expected
-        for line in difflib.unified_diff(expected[title], found[title], "runc", "pyrunc", "", "", 0)
-    ]
-    assert not differences, "\n".join(differences)
+    expected[but] = found[but] = []
+    for report in (expected, found):
+        # One was given pipes, the other files: what counts is how many there are.
+        report["descriptors"] = [str(len(report["descriptors"]))]
+        report["nodes"] = [line for line in report["nodes"] if "/dev/fd/" not in line]
+    assert not probe.differences(expected, found)
 
 
 def as_user(config: dict[str, Any]) -> None:
@@ -222,7 +161,7 @@ def test_a_process_finds_the_same_inside(
     runc: Runc,
     pyrunc: Pyrunc,
 ) -> None:
-    made = made_by_runc(["sh", "-c", PROBE, "zero", "one two", "*"], edit)
+    made = made_by_runc(["sh", "-c", *PROBE, "one two", "*"], edit)
 
     theirs = runc("run", "--bundle", made, "probe", input="typed\n")
     ours = pyrunc("run", "--bundle", made, "probe", input="typed\n")
@@ -254,9 +193,7 @@ def test_a_second_process_finds_the_same_inside(
         try:
             # Through the shell and a file: runc gives its own streams to what it leaves behind.
             assert _quietly(command, "run", "--detach", "--bundle", str(made), "probe") == 0
-            outcomes.append(
-                command("exec", *flags, "probe", "sh", "-c", PROBE, "zero", input="typed\n")
-            )
+            outcomes.append(command("exec", *flags, "probe", "sh", "-c", *PROBE, input="typed\n"))
         finally:
             command("delete", "--force", "probe")
     theirs, ours = outcomes

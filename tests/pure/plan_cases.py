@@ -161,6 +161,7 @@ def _mounts(document: Document) -> None:
             "options": ["lowerdir=/one\\,two:/three", "upperdir=/up", "workdir=/work", "sync"],
         },
         {"destination": "/e", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]},
+        {"destination": "/c", "type": "tmpfs", "options": ["remount", "noexec", "size=2m"]},
         {
             "destination": "/f",
             "type": "bind",

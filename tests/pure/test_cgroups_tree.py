@@ -163,7 +163,7 @@ def test_settings_are_written_in_an_order_that_works(
         Setting("memory", "memory", target[0], "a"),
         Setting("memory", "swap", target[1], "b"),
     ]
-    writer.write_settings(settings, lambda setting: "/g")
+    writer.write_settings([(each, "/g") for each in settings])
     assert kernel.values == {"memory": target[0], "swap": target[1]}
 
 
@@ -172,24 +172,25 @@ def test_settings_that_no_order_makes_valid_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(writer, "write", kernel.write)
     settings = [Setting("memory", "memory", 30, "a"), Setting("memory", "swap", 20, "b")]
     with pytest.raises(CgroupError, match="/g/memory refuses 30"):
-        writer.write_settings(settings, lambda setting: "/g")
+        writer.write_settings([(each, "/g") for each in settings])
 
 
 def test_a_missing_file_may_have_another_name_or_not_matter(tmp_path: Path) -> None:
     (tmp_path / "blkio.bfq.weight").touch()
+    here = str(tmp_path)
     fallback = ("blkio.bfq.weight", "70")
     writer.write_settings(
         [
-            Setting("blkio", "blkio.weight", 7, "blockIO.weight", fallback=fallback),
-            Setting("hugetlb", "hugetlb.2MB.rsvd.max", 7, "hugepageLimits[0]", optional=True),
-        ],
-        lambda setting: str(tmp_path),
+            (Setting("blkio", "blkio.weight", 7, "blockIO.weight", fallback=fallback), here),
+            (
+                Setting("hugetlb", "hugetlb.2MB.rsvd.max", 7, "hugepageLimits[0]", optional=True),
+                here,
+            ),
+        ]
     )
     assert (tmp_path / "blkio.bfq.weight").read_text() == "70"
     with pytest.raises(CgroupError) as caught:
-        writer.write_settings(
-            [Setting("pids", "pids.max", 7, "pids.limit")], lambda _: str(tmp_path)
-        )
+        writer.write_settings([(Setting("pids", "pids.max", 7, "pids.limit"), here)])
     assert caught.value.message == (
         f"$.linux.resources.pids.limit: cannot set pids limit 7 in {tmp_path}/pids.max: ENOENT"
     )

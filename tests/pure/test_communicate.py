@@ -39,7 +39,7 @@ def start() -> Iterator[Start]:
         opened.close_theirs()
         since = waiting.start_time(popen.pid)
         assert since is not None
-        identity = waiting.Identity(popen.pid, since, child=True)
+        identity = waiting.Identity(popen.pid, since)
         process.attach(identity, Fd(os.pidfd_open(popen.pid)), opened)
         opened.close()
         made.append((process, popen))

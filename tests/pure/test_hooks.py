@@ -28,7 +28,11 @@ def nothing_is_left() -> Iterator[None]:
 def children() -> set[str]:
     found: set[str] = set()
     for task in Path("/proc/self/task").iterdir():
-        found.update((task / "children").read_text().split())
+        try:
+            found.update((task / "children").read_text().split())
+        except FileNotFoundError:
+            # A thread that has just ended has no children any more.
+            continue
     return found
 
 

@@ -104,9 +104,10 @@ def spawner_says(code: str) -> dict[str, Any]:
         fds = [null.fileno(), null.fileno(), errors.fileno(), theirs.fileno()]
         argv, env = [*command, code], interpreter.environment()
         with interpreter.seal(path) as sealed:
-            _pid, pidfd = sys_.spawn(argv, env, fds, executable=sealed.fileno(), block_signals=True)
+            child = sys_.Child()
+            sys_.spawn(argv, env, fds, executable=sealed.fileno(), block_signals=True, child=child)
         theirs.close()
-        with pidfd:
+        with child as pidfd:
             said = ours.recv(1 << 20)
             os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED)
         assert said, os.pread(errors.fileno(), 4000, 0).decode()
@@ -145,11 +146,16 @@ def test_a_spawner_that_is_not_needed_ends_by_itself() -> None:
     ours, theirs = sys_.socketpair()
     with open(os.devnull, "r+b") as null, interpreter.seal(path) as sealed, theirs:
         fds = [null.fileno(), null.fileno(), null.fileno(), theirs.fileno()]
-        _pid, pidfd = sys_.spawn(
-            interpreter.command(path), interpreter.environment(), fds, executable=sealed.fileno()
+        child = sys_.Child()
+        sys_.spawn(
+            interpreter.command(path),
+            interpreter.environment(),
+            fds,
+            executable=sealed.fileno(),
+            child=child,
         )
     ours.close()
-    with pidfd:
+    with child as pidfd:
         ended = os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED)
     assert ended is not None
     assert (ended.si_code, ended.si_status) == (os.CLD_EXITED, 0)
@@ -161,14 +167,18 @@ def test_a_request_that_is_garbage_is_answered_with_an_error() -> None:
     with ours, open(os.devnull, "r+b") as null:
         with interpreter.seal(path) as sealed, theirs:
             fds = [null.fileno(), null.fileno(), null.fileno(), theirs.fileno()]
-            _pid, pidfd = sys_.spawn(
+            child = sys_.Child()
+            sys_.spawn(
                 interpreter.command(path),
                 interpreter.environment(),
                 fds,
                 executable=sealed.fileno(),
+                child=child,
             )
-        with pidfd:
-            sys_.send(ours.fileno(), b"\xff not marshal")
-            data, _fds = sys_.receive(ours.fileno())
+        with child as pidfd:
+            _hello, (line,) = sys_.receive(ours.fileno())
+            with line:
+                sys_.send(line.fileno(), b"\xff not marshal")
+                data, _fds = sys_.receive(line.fileno())
             os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED)
     assert data.split(b"\0")[0] == b"error"

@@ -152,8 +152,9 @@ def test_the_sealed_interpreter_runs_and_leads_to_no_file_that_can_be_written() 
         with open(os.devnull, "r+b") as null, sys_.memfd("output") as output:
             fds = [null.fileno(), output.fileno(), null.fileno()]
             argv = [interpreter.find(), "-I", "-S", "-c", "print('alive')"]
-            _pid, pidfd = sys_.spawn(argv, [], fds, executable=sealed.fileno())
-            with pidfd:
+            child = sys_.Child()
+            sys_.spawn(argv, [], fds, executable=sealed.fileno(), child=child)
+            with child as pidfd:
                 ended = os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED)
             assert ended is not None
             assert (ended.si_status, os.pread(output.fileno(), 99, 0)) == (0, b"alive\n")

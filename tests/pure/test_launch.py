@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from libpycontainer import interpreter, launch
+from libpycontainer import conversation, interpreter, launch
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import ContainerError, ExecutableError, ProtocolError, StepError
 from libpycontainer.plan import Plan
@@ -52,16 +52,18 @@ def answer(listener: sys_.Fd, *packets: bytes) -> threading.Thread:
 
 
 def test_a_spawner_that_is_not_used_is_ended_and_reaped() -> None:
+    before = Path("/proc/thread-self/children").read_text()
     spawner = launch.Spawner(interpreter.find())
+    spawner.start()
+    assert Path("/proc/thread-self/children").read_text() != before
     spawner.close()
     spawner.close()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(spawner.pid, os.WNOHANG)
+    assert Path("/proc/thread-self/children").read_text() == before
 
 
 def test_a_program_that_is_no_interpreter_is_quoted() -> None:
     spawner = launch.Spawner("/bin/false")
-    os.waitid(os.P_PIDFD, spawner.pidfd.fileno(), os.WEXITED | os.WNOWAIT)
+    spawner.start()
     with pytest.raises(ProtocolError, match="/bin/false died"):
         spawner.request(Plan(), {})
     spawner.close()
@@ -69,6 +71,7 @@ def test_a_program_that_is_no_interpreter_is_quoted() -> None:
 
 def test_a_request_may_name_more_descriptors_than_one_packet_holds() -> None:
     spawner = launch.Spawner(interpreter.find())
+    spawner.start()
     plan = Plan()
     # It is the first step that fails: until then the whole request has been read.
     from libpycontainer.plan import Step
@@ -76,8 +79,10 @@ def test_a_request_may_name_more_descriptors_than_one_packet_holds() -> None:
     plan.enter.append(Step("no such step", "fail here"))
     with open("/dev/null", "rb") as null:
         spawner.request(plan, {f"x:{n}": null.fileno() for n in range(600)})
+    assert spawner.socket is not None
+    talk = conversation.Conversation(spawner.socket, ("started",), log=ignore)
     with pytest.raises(StepError, match="no such step"):
-        launch.Launch(spawner, ("started",), ignore).talk.expect("started")
+        talk.expect("started")
     spawner.close()
 
 

@@ -106,9 +106,10 @@ def test_a_config_without_linux_is_refused() -> None:
     [
         (["rbind"], 0, 0),
         (["rbind", "rprivate"], 0, 0),
-        (["rbind", "ro"], 0x1, 0x20008E),
-        (["rbind", "rw"], 0, 0x20008F),
+        (["rbind", "ro"], 0x1, 0x20000E),
+        (["rbind", "rw"], 0, 0x20000F),
         (["rbind", "noatime"], 0x10, 0x2000FF),
+        (["rbind", "nodiratime"], 0x80, 0x20007F),
         (["rbind", "rro"], 0, 0),
     ],
 )
@@ -118,6 +119,14 @@ def test_a_bind_that_names_an_attribute_has_just_those(
     arguments = step_of(build(with_mount(source="/a", options=options)), "bind", "/x")
     assert arguments["set"] == set_
     assert arguments["clear"] & ~set_ == clear & ~set_
+
+
+def test_a_bind_in_a_user_namespace_keeps_what_protects_the_host() -> None:
+    document = with_mount(source="/a", options=["rbind", "ro"])
+    cases.namespaces(document, user=None)
+    step = step_of(build(document), "bind", "/x")
+    assert step["set"] == kernel.MOUNT_ATTR_RDONLY
+    assert step["clear"] == 0
 
 
 @pytest.mark.parametrize(
@@ -170,18 +179,74 @@ def test_the_cgroup_namespace_is_made_inside_the_containers_group() -> None:
     assert ops(made).index("join_cgroups") < ops(made).index("unshare")
 
 
-def test_a_shared_root_propagation_isolates_the_mount_above_the_root() -> None:
+@pytest.mark.parametrize(
+    ("word", "isolate", "after"),
+    [
+        ("shared", True, [(kernel.MS_SHARED, False)]),
+        ("rshared", True, [(kernel.MS_SHARED, True)]),
+        ("unbindable", True, [(kernel.MS_UNBINDABLE, False)]),
+        ("slave", True, [(kernel.MS_SLAVE, False)]),
+        ("rslave", False, [(kernel.MS_SLAVE, True)]),
+        ("private", True, []),
+        ("rprivate", False, []),
+        (None, False, []),
+    ],
+)
+def test_the_roots_propagation_is_set_when_it_is_the_root(
+    word: str | None, isolate: bool, after: list[tuple[int, bool]]
+) -> None:
+    # pivot_root refuses a shared root, and of an unbindable one no copy can be made: until then the
+    # mount that the root lies in is private, unless all mounts are slaves or private already.
     document = cases.config()
-    for word, isolate in (
-        ("shared", True),
-        ("rshared", True),
-        ("slave", False),
-        ("private", False),
-    ):
+    if word:
         document["linux"]["rootfsPropagation"] = word
-        made = build(document)
-        step = next(step for step in made.steps if step.op == "attach_root")
-        assert step.arguments["isolate"] is isolate
+    steps = build(document).steps
+    names = [step.op for step in steps]
+    assert steps[names.index("attach_root")].arguments["isolate"] is isolate
+    late = [step for step in steps[names.index("pivot_root") :] if step.op == "set_propagation"]
+    assert [(step.arguments["flag"], step.arguments["recursive"]) for step in late] == after
+
+
+def test_read_only_below_the_root_itself_is_the_root() -> None:
+    document = cases.config()
+    document["root"]["readonly"] = False
+    document["linux"]["readonlyPaths"] = ["/proc/sys", "/", "/x/.."]
+    made = build(document)
+    assert ops(made).count("read_only_root") == 2
+    assert [step.arguments["path"] for step in made.steps if step.op == "read_only_path"] == [
+        "/proc/sys"
+    ]
+
+
+def test_the_tmpfs_of_the_cgroup_hierarchies_is_confined_whatever_the_options_say() -> None:
+    document = cases.config()
+    document["mounts"] = [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}]
+    confined = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_NOEXEC
+    made = build(document, cgroup_mounts=cases.HYBRID)
+    attributes = {s.arguments["fstype"]: s.arguments["set"] for s in made.steps if s.op == "mount"}
+    assert attributes == {"tmpfs": confined, "cgroup": confined | kernel.MOUNT_ATTR_RDONLY}
+
+
+def test_in_a_user_namespace_its_root_makes_the_ipc_namespace() -> None:
+    # The directory of an mqueue file system belongs to whoever made the ipc namespace.
+    document = cases.config()
+    cases.namespaces(document, user=None)
+    made = build(document)
+    assert not made.clone_flags & kernel.CLONE_NEWIPC
+    made_late = [s.arguments["flags"] for s in made.steps if s.op == "unshare"]
+    assert made_late[0] == kernel.CLONE_NEWIPC
+    assert ops(made).index("become_root") < ops(made).index("unshare")
+
+
+@pytest.mark.parametrize(("user", "permissions"), [(False, 0x80000), (True, 0x8)])
+def test_the_session_keyring_can_be_searched_by_the_containers_processes(
+    user: bool, permissions: int
+) -> None:
+    document = cases.config()
+    if user:
+        cases.namespaces(document, user=None)
+    step = next(step for step in build(document).steps if step.op == "join_keyring")
+    assert step.arguments["permissions"] == permissions
 
 
 @pytest.mark.parametrize("privileged", [True, False])

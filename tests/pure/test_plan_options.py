@@ -44,7 +44,6 @@ PROPAGATION = {
 OF_THE_FILE_SYSTEM = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand")
 WITHOUT_EFFECT = (
     "defaults",
-    "remount",
     "silent",
     "loud",
     "iversion",
@@ -53,7 +52,7 @@ WITHOUT_EFFECT = (
     "noacl",
     "",
 )
-EXTENSIONS = ("tmpcopyup", "idmap", "ridmap")
+EXTENSIONS = ("remount", "tmpcopyup", "idmap", "ridmap")
 KNOWN = {
     *ATTRIBUTES,
     *(f"r{word}" for word in ATTRIBUTES),

@@ -99,10 +99,25 @@ def test_a_user_namespace_has_the_full_set_whatever_the_caller_lacks() -> None:
 def test_ambient_needs_permitted_and_inheritable(
     permitted: list[str], inheritable: list[str], granted: int
 ) -> None:
-    masks, _warnings = sets_of(
-        {"permitted": permitted, "inheritable": inheritable, "ambient": ["CAP_KILL"]}, Facts()
-    )
+    sets = {"permitted": permitted, "inheritable": inheritable, "ambient": ["CAP_KILL"]}
+    masks, _warnings = sets_of({"bounding": ["CAP_KILL"], **sets}, Facts())
     assert masks["ambient"] == granted
+
+
+@pytest.mark.parametrize(
+    ("sets", "limited", "limit"),
+    [
+        ({"effective": ["CAP_KILL"]}, "effective", "permitted"),
+        ({"inheritable": ["CAP_KILL"], "permitted": ["CAP_KILL"]}, "inheritable", "bounding"),
+    ],
+)
+def test_what_the_kernel_would_refuse_is_warned_about_and_left_out(
+    sets: dict[str, list[str]], limited: str, limit: str
+) -> None:
+    # config.md#linux-process: runtimes should not fail, and must warn (capset would be EPERM).
+    masks, warnings = sets_of(sets, Facts())
+    assert masks[limited] == 0
+    assert warnings == [f"ignoring {limited} capability CAP_KILL: it is not in the {limit} set"]
 
 
 def test_the_effective_set_stays_within_the_permitted_one() -> None:

@@ -35,10 +35,18 @@ def set_up(tree: Tree, id: str = "web", pid: int = 77, **fields: Any) -> dict[st
 def test_class_is_named_after_the_container_and_ends_with_it(tree: Tree) -> None:
     record = set_up(tree, l3CacheSchema="L3:0=f", memBwSchema="MB:0=50")
     assert tree.tasks("web") == "77"
-    assert tree.writes == [("web/schemata", "L3:0=f\n"), ("web/schemata", "MB:0=50\n")]
+    assert tree.writes == [("web/schemata", "L3:0=f\nMB:0=50\n")]
     resctrl.remove(record)
     assert tree.groups() == set()
     resctrl.remove(record)
+
+
+def test_bandwidth_of_the_cache_schema_gives_way_to_its_own_field(tree: Tree) -> None:
+    set_up(tree, l3CacheSchema="L3:0=f\nMB:0=10\nL3CODE:0=3", memBwSchema="MB:0=50")
+    assert [text for _, text in tree.writes] == ["L3:0=f\nL3CODE:0=3\nMB:0=50\n"]
+    tree.writes.clear()
+    set_up(tree, "alone", l3CacheSchema="L3:0=f\nMB:0=10")
+    assert [text for _, text in tree.writes] == ["L3:0=f\nMB:0=10\n"]
 
 
 def test_schemata_are_written_last_and_in_one_piece(tree: Tree) -> None:

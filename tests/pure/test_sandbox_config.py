@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import libpycontainer as lc
-from libpycontainer import sandbox, validate
+from libpycontainer import limits, sandbox, validate
 from libpycontainer.errors import CalledProcessError, ContainerError
 from libpycontainer.host import Facts
 from libpycontainer.spec import light
@@ -37,7 +37,7 @@ from libpycontainer.spec import light
     ],
 )
 def test_a_size_is_bytes_or_a_number_with_a_unit(size: int | str, wanted: int) -> None:
-    assert sandbox.parse_size(size) == wanted
+    assert limits.parse_size(size) == wanted
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_size_is_bytes_or_a_number_with_a_unit(size: int | str, wanted: int) -
 )
 def test_any_other_size_is_refused_in_words(size: str) -> None:
     with pytest.raises(ContainerError, match="invalid size") as caught:
-        sandbox.parse_size(size)
+        limits.parse_size(size)
     assert repr(size) in str(caught.value)
 
 
@@ -53,7 +53,7 @@ def test_any_other_size_is_refused_in_words(size: str) -> None:
 def test_no_text_breaks_the_reading_of_a_size(text: str) -> None:
     found: int | ContainerError
     try:
-        found = sandbox.parse_size(text)
+        found = limits.parse_size(text)
     except ContainerError as error:
         found = error
     assert isinstance(found, int) or "invalid size" in str(found)
@@ -99,7 +99,7 @@ def test_a_relative_source_counts_from_the_callers_directory(
 
 
 @pytest.mark.parametrize(
-    ("limits", "wanted"),
+    ("given_limits", "wanted"),
     [
         ((None, None, None), {}),
         (("1k", None, None), {"memory": {"limit": 1024}}),
@@ -108,14 +108,14 @@ def test_a_relative_source_counts_from_the_callers_directory(
         ((None, None, 64), {"pids": {"limit": 64}}),
     ],
 )
-def test_limits_become_resources(limits: Any, wanted: dict[str, Any]) -> None:
-    assert sandbox._resources(*limits) == wanted
+def test_limits_become_resources(given_limits: Any, wanted: dict[str, Any]) -> None:
+    assert limits.resources(*given_limits) == wanted
 
 
 @pytest.mark.parametrize("cpus", [0, -1, float("nan"), float("inf")])
 def test_cpus_that_are_no_positive_number_are_refused(cpus: float) -> None:
     with pytest.raises(ValueError, match="cpus"):
-        sandbox._resources(None, cpus, None)
+        limits.resources(None, cpus, None)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def config(
     document = sandbox._config(["true"], "/", None, "/", user, network, caps)
     document["hostname"] = "sandbox"
     document["mounts"] = [*sandbox._mounts(host_view, network), sandbox._bind("/data")]
-    document["linux"]["resources"] = sandbox._resources("64M", 1, 16)
+    document["linux"]["resources"] = limits.resources("64M", 1, 16)
     return document
 
 

@@ -36,6 +36,8 @@ ALLOWED = {
     "delete": {"created", "stopped"},
     "pause": {"created", "running"},
     "resume": {"paused"},
+    "update": {"created", "running", "paused"},
+    "events": {"created", "running", "paused"},
 }
 REFUSED = [
     (verb, each) for verb, allowed in ALLOWED.items() for each in STATUSES if each not in allowed

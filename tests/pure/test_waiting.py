@@ -127,7 +127,7 @@ def test_a_signal_handler_does_not_shorten_the_wait() -> None:
 @pytest.mark.parametrize("whose", ["ours", "somebody else's"])
 def test_an_exit_code_is_subprocesss(code: str, wanted: int, whose: str) -> None:
     with child(code) as process, pidfd_of(process.pid) as pidfd:
-        identity = waiting.Identity(process.pid, started(process.pid), child=whose == "ours")
+        identity = waiting.Identity(process.pid, started(process.pid))
         end(process)
         reaping.wait_readable(pidfd.fileno(), 30)
         assert waiting.exit_code(pidfd.fileno(), identity) == wanted
@@ -137,7 +137,7 @@ def test_an_exit_code_is_subprocesss(code: str, wanted: int, whose: str) -> None
 @pytest.mark.parametrize("is_child", [True, False])
 def test_an_exit_code_that_somebody_else_reaped_is_told_or_said_to_be_lost(is_child: bool) -> None:
     with child("sys.exit(7)") as process, pidfd_of(process.pid) as pidfd:
-        identity = waiting.Identity(process.pid, started(process.pid), child=is_child)
+        identity = waiting.Identity(process.pid, started(process.pid))
         end(process)
         assert process.wait() == 7
         if sys_kernel() >= (6, 15):

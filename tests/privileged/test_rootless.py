@@ -1,0 +1,265 @@
+"""An ordinary user with a Python of his own: run, exec, wait, a terminal, clear refusals."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import libpycontainer
+from tests.privileged.support import TIMEOUT
+
+UID = 1000
+PRELUDE = """
+import os, signal, sys
+sys.path.insert(0, {package!r})
+import libpycontainer as lc
+from libpycontainer.spec import default
+rootfs = {rootfs!r}
+def config(*args, **process):
+    document = default.config(rootless=True)
+    document["root"]["path"] = rootfs
+    document["process"].update(args=list(args), terminal=False, **process)
+    return document
+factory = lc.Factory()
+def create(*args, **options):
+    for name in ("stdin", "stdout", "stderr"):
+        options.setdefault(name, lc.DEVNULL)
+    return factory.create("one", config(*args), **options)
+def output(process):
+    return process.communicate(timeout=20)[0].decode()
+"""
+
+
+def candidates() -> list[str]:
+    found = [sys.executable, shutil.which("python3") or "", "/usr/bin/python3"]
+    found += [str(path) for path in Path("/opt").glob("*/bin/python3")]
+    return [path for path in found if path]
+
+
+def as_user(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    ids = [f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+    return subprocess.run(
+        ["setpriv", *ids, *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        cwd="/",
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def package(workspace: Path) -> Path:
+    """The package where every user may read it."""
+    target = workspace / "package"
+    source = Path(libpycontainer.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, target / "libpycontainer", ignore=ignored)
+    for path in target.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    target.chmod(0o755)
+    return target
+
+
+@pytest.fixture(scope="module")
+def interpreter(package: Path) -> str:
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed")
+    trial = f"import sys; sys.path.insert(0, {str(package)!r}); import libpycontainer._shim"
+    for path in candidates():
+        if as_user(path, "-c", trial).returncode == 0:
+            return path
+    pytest.skip("no interpreter of this version that uid 1000 may run has cffi")
+
+
+class User:
+    """Runs scripts as an ordinary user, with a runtime directory of his own."""
+
+    def __init__(self, interpreter: str, package: Path, rootfs: Path, home: Path) -> None:
+        self.interpreter = interpreter
+        self.prelude = PRELUDE.format(package=str(package), rootfs=str(rootfs))
+        self.home = home
+
+    def __call__(self, script: str) -> str:
+        """What the script prints; a failure is an ``AssertionError`` with its words."""
+        done = as_user(
+            self.interpreter,
+            "-c",
+            self.prelude + script,
+            env={
+                "PATH": os.environ["PATH"],
+                "XDG_RUNTIME_DIR": str(self.home),
+                "HOME": str(self.home),
+            },
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def left(self) -> list[Path]:
+        return list((self.home / "libpycontainer").glob("*"))
+
+
+@pytest.fixture
+def user(interpreter: str, package: Path, busybox_rootfs: Path, workspace: Path) -> Iterator[User]:
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=workspace))
+    os.chown(home, UID, UID)
+    user = User(interpreter, package, busybox_rootfs, home)
+    yield user
+    assert user.left() == []
+
+
+def test_container_runs(user: User) -> None:
+    script = """
+script = "id -u; cat /proc/self/uid_map; echo $$; hostname; exit 7"
+with create("sh", "-c", script, stdout=lc.PIPE) as container:
+    print(container.status)
+    container.start()
+    print(output(container.process))
+    print(container.wait(20), container.status)
+"""
+    words = user(script).split()
+    assert words == ["created", "0", "0", str(UID), "1", "1", "runc", "7", "stopped"]
+
+
+def test_process_is_the_user_on_the_host(user: User) -> None:
+    script = """
+with create("sleep", "1000") as container:
+    container.start()
+    print(os.stat(f"/proc/{container.pid}").st_uid, container.processes() == [container.pid])
+"""
+    assert user(script) == f"{UID} True"
+
+
+def test_container_can_be_entered(user: User) -> None:
+    script = """
+with create("sleep", "1000") as container:
+    container.start()
+    args = ["sh", "-c", "id -u; cat /proc/1/comm"]
+    with container.exec(lc.Process(args, stdin=lc.DEVNULL, stdout=lc.PIPE)) as process:
+        print(output(process), process.returncode)
+"""
+    assert user(script).split() == ["0", "sleep", "0"]
+
+
+def test_another_handle_waits_and_deletes(user: User) -> None:
+    script = """
+container = create("sh", "-c", "exit 9")
+loaded = factory.load("one")
+loaded.process
+container.start()
+print(loaded.wait(20), container.wait(20))
+loaded.delete()
+print(factory.list())
+"""
+    assert user(script) == "9 9\n[]"
+
+
+def test_force_ends_a_running_one(user: User) -> None:
+    script = """
+container = create("sh", "-c", "sleep 1000 & sleep 1000")
+container.start()
+container.delete(force=True)
+print(container.wait(20), factory.list())
+"""
+    assert user(script) == "-9 []"
+
+
+def test_terminal_works(user: User) -> None:
+    script = """
+document = config("sh", "-c", "tty; read line; echo got $line")
+document["process"]["terminal"] = True
+with factory.create("one", document) as container:
+    container.start()
+    os.write(container.process.console, b"typed\\n")
+    container.wait(20)
+    print(os.read(container.process.console, 1000).decode())
+"""
+    text = user(script)
+    assert "/dev/pts/0" in text
+    assert "got typed" in text
+
+
+def test_pipe_can_be_reopened(user: User) -> None:
+    script = """
+with create("sh", "-c", "echo again >/dev/stdout", stdout=lc.PIPE) as container:
+    container.start()
+    print(output(container.process))
+"""
+    assert user(script) == "again"
+
+
+def test_limit_that_cannot_be_set_is_refused(user: User) -> None:
+    script = """
+for limit in ({"memory": "64M"}, {"pids": 10}, {"cpus": 0.5}):
+    try:
+        lc.run(["true"], **limit)
+        print("no error")
+    except lc.ContainerError as error:
+        print(error)
+"""
+    lines = user(script).splitlines()
+    for line, word in zip(lines, ("memory", "pids", "cpu"), strict=True):
+        assert line.startswith(f"$.linux.resources.{word}"), line
+
+
+def test_run_shows_the_host_read_only(user: User) -> None:
+    script = """
+script = "id -u; ls -d /proc/[0-9]*; ls /sys/class/net; touch /etc/x /usr/x || echo refused"
+done = lc.run(["sh", "-c", script], capture_output=True, text=True)
+print(done.stdout)
+print(lc.run(["false"]).returncode)
+"""
+    words = user(script).split()
+    assert words[0] == "0"
+    assert words[1] == "/proc/1"
+    assert words[-2:] == ["refused", "1"]
+
+
+def test_error_names_the_step(user: User) -> None:
+    script = """
+document = config("true")
+document["mounts"].append({"destination": "/tmp", "type": "ext4", "source": "/dev/null"})
+try:
+    factory.create("one", document)
+except lc.StepError as error:
+    print(error)
+try:
+    create("no-such-program")
+except lc.ExecutableError as error:
+    print(error)
+"""
+    lines = user(script).splitlines()
+    assert "mount ext4 on /tmp" in lines[0]
+    assert "no-such-program" in lines[1]
+
+
+def test_other_users_cannot_be_mapped(user: User) -> None:
+    script = """
+document = config("true")
+document["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}]
+try:
+    factory.create("one", document)
+    print("created")
+except lc.ContainerError as error:
+    print(error)
+"""
+    assert "created" not in user(script)
+
+
+def test_state_root_of_root_is_out_of_reach(user: User) -> None:
+    script = """
+try:
+    lc.Factory(root="/run/libpycontainer-of-root").create("one", config("true"))
+except lc.ContainerError as error:
+    print(error)
+"""
+    assert "Permission denied" in user(script)
