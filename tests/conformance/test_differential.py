@@ -115,7 +115,7 @@ REFUSALS = (
     Refusal(
         "The option defaults",
         "runc",
-        "data: defaults",
+        "defaults",
         lambda config: any("defaults" in _options(mount) for mount in config["mounts"]),
     ),
     Refusal(

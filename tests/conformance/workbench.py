@@ -172,15 +172,14 @@ class Workbench:
         os.link(self._busybox, root / "bin/busybox")
 
     def _fill_sources(self) -> None:
-        for path in (
-            self.source,
-            *(self.source / name for name in ("flags", "shared", "tree/sub")),
-        ):
-            for entry in list(path.iterdir()):
-                if entry.is_symlink() or entry.is_file():
-                    entry.unlink()
-                elif not entry.is_mount() and entry.name != "tree":
+        """Mount points that the run before has made there are gone, the mounts stay."""
+        kept = {self.source / path for name, _ in MOUNTED for path in (name, Path(name).parent)}
+        for path in {self.source, *kept}:
+            for entry in set(path.iterdir()) - kept:
+                if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
+                else:
+                    entry.unlink()
         (self.source / "dir/sub").mkdir(parents=True)
         (self.source / "to-dir").symlink_to("dir")
         for name in ("file", "dir/file", "flags/file", "shared/file", "tree/sub/file"):
