@@ -91,7 +91,7 @@ class Stall:
     __slots__ = ("kind", "resource", "stalled", "window")
 
     def __init__(
-        self, resource: str, stalled: float, window: float = 1.0, kind: str = "some"
+        self, resource: str, stalled: float, window: float = 2.0, kind: str = "some"
     ) -> None:
         if resource not in RESOURCES or kind not in KINDS:
             raise ValueError(f"invalid stall {resource!r}, {kind!r}: see libpycontainer.Stall")
@@ -329,7 +329,10 @@ class _Pressure(_Source):
             os.write(fd.fileno(), stall.trigger.encode())
         except OSError as error:
             fd.close()
-            raise _refused(f"watch for {stall!r}", path, error) from error
+            hint = ""
+            if error.errno == errno.EINVAL:
+                hint = " (a window has 0.5 to 10 seconds, and without CAP_SYS_RESOURCE 2, 4, 6 ...)"
+            raise _refused(f"watch for {stall!r} in", path, error, hint) from error
         super().__init__(fd)
         self._stall = stall
 
@@ -407,8 +410,8 @@ def _taken(fd: sys_.Fd) -> bool:
         return False
 
 
-def _refused(what: str, path: str, error: OSError) -> CgroupError:
+def _refused(what: str, path: str, error: OSError, hint: str = "") -> CgroupError:
     number = error.errno or 0
     return CgroupError(
-        f"cannot {what} {path}: {symbol(number)}", op="events", path=path, errno=number
+        f"cannot {what} {path}: {symbol(number)}{hint}", op="events", path=path, errno=number
     )

@@ -39,6 +39,8 @@ COLD = (
     "libpycontainer.creation",
     "libpycontainer.container",
     "libpycontainer.joining",
+    "libpycontainer.updating",
+    "libpycontainer.events",
     "libpycontainer.sandbox",
     "libpycontainer.cli.main",
 )
