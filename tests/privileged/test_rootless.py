@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import _cffi_backend
 import pytest
 
 import libpycontainer
@@ -44,10 +45,12 @@ def candidates() -> list[str]:
     return [path for path in found if path]
 
 
-def as_user(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def as_user(
+    *command: str, before: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
     ids = [f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
     return subprocess.run(
-        ["setpriv", *ids, *command],
+        [*before, "setpriv", *ids, *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -59,11 +62,12 @@ def as_user(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def package(workspace: Path) -> Path:
-    """The package where every user may read it."""
+    """The package, and cffi's part of it, where every user may read them."""
     target = workspace / "package"
     source = Path(libpycontainer.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(source, target / "libpycontainer", ignore=ignored)
+    shutil.copy2(_cffi_backend.__file__, target)
     for path in target.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     target.chmod(0o755)
@@ -89,12 +93,16 @@ class User:
         self.prelude = PRELUDE.format(package=str(package), rootfs=str(rootfs))
         self.home = home
 
-    def __call__(self, script: str) -> str:
-        """What the script prints; a failure is an ``AssertionError`` with its words."""
+    def __call__(self, script: str, before: Sequence[str] = ()) -> str:
+        """What the script prints; a failure is an ``AssertionError`` with its words.
+
+        ``before`` is a command of root's that executes the rest.
+        """
         done = as_user(
             self.interpreter,
             "-c",
             self.prelude + script,
+            before=before,
             env={
                 "PATH": os.environ["PATH"],
                 "XDG_RUNTIME_DIR": str(self.home),
@@ -263,3 +271,61 @@ except lc.ContainerError as error:
     print(error)
 """
     assert "Permission denied" in user(script)
+
+
+@pytest.fixture
+def granted(workspace: Path) -> list[str]:
+    """A command that runs another one where the user, and only there, has subordinate ids."""
+    if shutil.which("newuidmap") is None:
+        pytest.skip("newuidmap is not installed")
+    ids, passwd = workspace / "subids", workspace / "passwd"
+    ids.write_text("lpc-rootless:500000:1000\n")
+    passwd.write_text(f"root:x:0:0::/root:/bin/sh\nlpc-rootless:x:{UID}:{UID}::/:/bin/sh\n")
+    script = (
+        'mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid'
+        ' && mount --bind "$2" /etc/passwd && shift 2 && exec "$@"'
+    )
+    return ["unshare", "-m", "sh", "-c", script, "sh", str(ids), str(passwd)]
+
+
+MAPPED = f"""
+mappings = [
+    {{"containerID": 0, "hostID": {UID}, "size": 1}},
+    {{"containerID": 1, "hostID": 500000, "size": SIZE}},
+]
+def mapped(*args, **process):
+    document = config(*args, **process)
+    document["linux"].update(uidMappings=mappings, gidMappings=mappings)
+    return document
+"""
+
+
+def test_subordinate_ids_are_mapped_with_newuidmap(user: User, granted: list[str]) -> None:
+    script = """
+identity = {"uid": 33, "gid": 34}
+words = ["sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -G; sleep 1000"]
+document = mapped(*words, user=identity)
+with factory.create("one", document, stdin=lc.DEVNULL, stdout=lc.PIPE) as container:
+    container.start()
+    print([container.process.stdout.readline().split() for _ in range(6)])
+    print(os.stat(f"/proc/{container.pid}").st_uid)
+    with container.exec(lc.Process(["id", "-u"], user=0, stdin=lc.DEVNULL, stdout=lc.PIPE)) as one:
+        print(output(one))
+"""
+    lines = user(MAPPED.replace("SIZE", "1000") + script, before=granted).splitlines()
+    rows = [[b"0", b"%d" % UID, b"1"], [b"1", b"500000", b"1000"]]
+    assert lines == [str([*rows, *rows, [b"33"], [b"34"]]), "500032", "0"]
+
+
+def test_ids_that_are_not_granted_are_refused_in_newuidmaps_words(
+    user: User, granted: list[str]
+) -> None:
+    script = """
+try:
+    factory.create("one", mapped("true"))
+except lc.ContainerError as error:
+    print(error.op, error)
+"""
+    said = user(MAPPED.replace("SIZE", "2000") + script, before=granted)
+    assert said.startswith("newgidmap ")
+    assert "500000" in said
