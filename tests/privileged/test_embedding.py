@@ -282,6 +282,8 @@ def test_interrupted_creation_leaves_no_process(factory: lc.Factory, bundle: Bun
     open_before = open_descriptors()
     interrupted = 0
     one = bundle(["true"])
+    # A background job is started with the signal ignored, and Python then installs no handler.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     for turn in range(40):
         timer = threading.Timer(turn * 0.001, signal.raise_signal, (signal.SIGINT,))
         try:
@@ -295,6 +297,7 @@ def test_interrupted_creation_leaves_no_process(factory: lc.Factory, bundle: Bun
         timer.join()
         for left in factory.list():
             left.delete(force=True)
+    signal.signal(signal.SIGINT, previous)
     assert interrupted > 10
     assert children() == before
     for number in open_descriptors() - open_before:
