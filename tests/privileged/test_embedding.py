@@ -253,10 +253,10 @@ def count_leavings(factory: lc.Factory) -> dict[str, Any]:
     }
 
 
-def test_two_hundred_in_a_row_leave_nothing(own_group: lc.Factory) -> None:
+def test_five_hundred_in_a_row_leave_nothing(own_group: lc.Factory) -> None:
     lc.run(["true"], factory=own_group)
     before = count_leavings(own_group)
-    for turn in range(200):
+    for turn in range(500):
         done = lc.run(["true"], stdin=lc.DEVNULL, factory=own_group)
         assert done.returncode == 0, turn
     assert count_leavings(own_group) == before

@@ -17,7 +17,7 @@ import pytest
 
 import libpycontainer as lc
 from libpycontainer.events import Events
-from tests.privileged.support import FOREVER, TIMEOUT, create, exec_inside, sh
+from tests.privileged.support import FOREVER, TIMEOUT, create, exec_inside, run_in_pure_v2_view, sh
 
 if TYPE_CHECKING:
     from tests.conftest import BundleMaker
@@ -347,19 +347,7 @@ def test_everything_that_is_measured_is_there(running: lc.Container) -> None:
 @pytest.mark.skipif(VIEW in os.environ, reason="this is the view already")
 @pytest.mark.skipif(PURE, reason="the host shows nothing else")
 def test_the_battery_in_a_pure_v2_view() -> None:
-    prepare = 'umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", prepare, "sh", *command],
-        env={**os.environ, VIEW: "1"},
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stdout
-    assert " passed" in done.stdout
+    run_in_pure_v2_view(__file__, VIEW, timeout=110)
 
 
 def test_v2_counts_kills_by_their_number(tmp_path: Path) -> None:

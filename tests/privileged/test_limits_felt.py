@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import libpycontainer as lc
-from tests.privileged.support import FOREVER, TIMEOUT, bind, create, exec_inside, sh
+from tests.privileged.support import (
+    FOREVER,
+    TIMEOUT,
+    bind,
+    create,
+    exec_inside,
+    run_in_pure_v2_view,
+    sh,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import BundleMaker
@@ -298,16 +304,4 @@ def test_forks_do_not_escape_a_pause(factory: lc.Factory, bundle: BundleMaker) -
 @pytest.mark.skipif(VIEW in os.environ, reason="this is the view already")
 @pytest.mark.skipif(PURE, reason="the host shows nothing else")
 def test_the_battery_in_a_pure_v2_view() -> None:
-    prepare = 'umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", prepare, "sh", *command],
-        env={**os.environ, VIEW: "1"},
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stdout
-    assert " passed" in done.stdout
+    run_in_pure_v2_view(__file__, VIEW, timeout=110)

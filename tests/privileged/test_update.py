@@ -31,6 +31,7 @@ from tests.privileged.support import (
     create,
     exec_inside,
     hook,
+    run_in_pure_v2_view,
     sh,
 )
 from tests.resctrl_tree import Tree
@@ -505,19 +506,7 @@ def _from_processes(bundle: BundleMaker, state_root: str, ends: Ends) -> list[li
 @pytest.mark.skipif(VIEW in os.environ, reason="this is the view already")
 @pytest.mark.skipif(PURE, reason="the host shows nothing else")
 def test_the_battery_in_a_pure_v2_view() -> None:
-    prepare = 'umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", prepare, "sh", *command],
-        env={**os.environ, VIEW: "1"},
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=170,
-    )
-    assert done.returncode == 0, done.stdout
-    assert " passed" in done.stdout
+    run_in_pure_v2_view(__file__, VIEW, timeout=170)
 
 
 @needs_v2
