@@ -533,9 +533,16 @@ class _Locked:
     def __enter__(self) -> None:
         self._container._entry.lock()
         try:
+            self._look()
+        except BaseException:
+            # Also a Ctrl-C: the block is not entered, so nobody else would give the lock back.
+            self._container._entry.unlock()
+            raise
+
+    def _look(self) -> None:
+        try:
             self._container._check_instance()
         except NotFoundError:
-            self._container._entry.unlock()
             raise
         except ContainerError:
             # Unreadable: only the name is left to manage.

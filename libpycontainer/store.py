@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from libpycontainer import syscalls as sys_
 from libpycontainer.errors import (
     AlreadyExistsError,
     BusyError,
@@ -132,7 +133,7 @@ class Entry:
     def __init__(self, id: str, path: str) -> None:
         self.id = id
         self.path = path
-        self._directory = -1
+        self._directory: sys_.Fd | None = None
 
     def lock(self, timeout: float = LOCK_TIMEOUT) -> None:
         """Exclude every other caller that changes this container. Waits ``timeout`` seconds.
@@ -143,18 +144,20 @@ class Entry:
         import time
 
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # An object before it is a lock: were it only a number, a Ctrl-C right here could leave
+            # the lock to this program for good.
+            fd = sys_.Fd(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except FileNotFoundError:
             raise NotFoundError(f"container does not exist: {self.id}", path=self.path) from None
         deadline = time.monotonic() + timeout
         delay = 0.0005
         while True:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    os.close(fd)
+                    fd.close()
                     raise BusyError(
                         f"container {self.id} is busy: another call has held it for {timeout:g} s",
                         op="lock",
@@ -164,20 +167,20 @@ class Entry:
                 delay = min(delay * 2, 0.02)
         # The name may have been deleted, and taken again, while we waited for the old directory.
         if not self._still_ours(fd):
-            os.close(fd)
+            fd.close()
             raise NotFoundError(f"container does not exist: {self.id}", path=self.path)
         self._directory = fd
 
-    def _still_ours(self, fd: int) -> bool:
+    def _still_ours(self, fd: sys_.Fd) -> bool:
         try:
-            return os.path.samestat(os.fstat(fd), os.stat(self.path))
+            return os.path.samestat(os.fstat(fd.fileno()), os.stat(self.path))
         except FileNotFoundError:
             return False
 
     def unlock(self) -> None:
-        fd, self._directory = self._directory, -1
-        if fd >= 0:
-            os.close(fd)
+        fd, self._directory = self._directory, None
+        if fd is not None:
+            fd.close()
 
     def __enter__(self) -> Entry:
         return self

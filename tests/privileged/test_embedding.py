@@ -274,6 +274,9 @@ def open_descriptors() -> set[int]:
     return {number for number in numbers if os.path.lexists(f"/proc/self/fd/{number}")}
 
 
+# A file or a finalizer that is hit right behind its opening says so; that is Python's to clean up.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_interrupted_creation_leaves_no_process(factory: lc.Factory, bundle: BundleMaker) -> None:
     # Ctrl-C at any moment of it: KeyboardInterrupt is raised wherever the program happens to be.
     # That may be between os.open and the assignment of its result, so a descriptor can get lost,
