@@ -26,8 +26,9 @@ The rooms, in the order in which they may import each other (upwards only):
     companions.py process.py communicate.py    a process to hold
     abilities.py notify.py    the features document; readiness passed on to systemd
     netlink.py network.py resctrl.py    devices lent to a container; its cache and bandwidth
-    lifecycle.py creation.py joining.py    create and exec, in order
-    limits.py updating.py events.py    limits, their change, and what they do to a container
+    limits.py lifecycle.py grouping.py    limits and their names; records and hooks; what lies inside of what
+    creation.py joining.py deletion.py    create, exec and delete, in order
+    updating.py events.py    a change of limits, and what limits do to a container
     container.py factory.py    the other two nouns
     sandbox.py        lc.run
     tty.py            relaying a terminal

@@ -1,4 +1,4 @@
-"""A container: an entry in the store, what can be observed of it, and the verbs."""
+"""A container, or a group of them: an entry in the store, what can be observed, and the verbs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from libpycontainer import status as status_
 from libpycontainer import syscalls as sys_
 from libpycontainer import waiting
-from libpycontainer.errors import ContainerError, NotFoundError, TimeoutExpired
-from libpycontainer.store import CONFIG, HOST_NETWORK, START_SOCKET
+from libpycontainer.errors import ContainerError, NotFoundError, StatusError, TimeoutExpired
+from libpycontainer.store import CONFIG, START_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,12 @@ END_TIMEOUT = 10.0
 
 
 class Container:
-    """One container. Made by :class:`~libpycontainer.Factory`, never directly.
+    """One container, or a group of containers. Made by :class:`~libpycontainer.Factory` only.
+
+    One whose name is a path lies inside of another: ``job/task-1`` inside of ``job``, whose limits
+    bound it and whose ``pause``, ``signal`` (with ``all``), ``stats`` and ``delete`` reach it.
+    A group (:meth:`Factory.group`) is such an outer one without a process of its own; the verbs
+    that are about a process raise :class:`StatusError` there.
 
     Every verb may be called from any process that may use the state root; those that change the
     container exclude each other. As a context manager it deletes the container at the end of the
@@ -53,13 +58,31 @@ class Container:
         return self._entry.id
 
     @property
+    def is_group(self) -> bool:
+        """Whether it has no process of its own, and is there for what lies inside of it."""
+        return bool(self._record.get("group"))
+
+    @property
+    def parent(self) -> Container | None:
+        """What it lies inside of, if anything. Raises :class:`NotFoundError`."""
+        outer = self.id.rpartition("/")[0]
+        return self._factory._load(outer) if outer else None
+
+    def children(self) -> list[Container]:
+        """The containers and groups directly inside of it, by name."""
+        depth = self.id.count("/") + 1
+        return [
+            child for child in self._factory.list(inside=self.id) if child.id.count("/") == depth
+        ]
+
+    @property
     def bundle(self) -> str:
-        """The absolute path of its bundle."""
+        """The absolute path of its bundle; empty for a group."""
         return str(self._record.get("bundle", ""))
 
     @property
     def rootfs(self) -> str:
-        """The absolute path of its root directory on the host."""
+        """The absolute path of its root directory on the host; empty for a group."""
         return str(self._record.get("rootfs", ""))
 
     @property
@@ -150,13 +173,20 @@ class Container:
 
     @property
     def status(self) -> str:
-        """One of ``creating``, ``created``, ``running``, ``paused`` and ``stopped``, as of now."""
+        """One of ``creating``, ``created``, ``running``, ``paused`` and ``stopped``, as of now.
+
+        A group is ``running``, ``paused`` or, as long as nothing runs inside of it, ``empty``.
+        """
         if not self._record.get("created"):
             # It was half-made when this handle was.
             self._refresh()
-        alive = self._alive()
         recorded = bool(self._record.get("created"))
-        frozen = alive and recorded and self.cgroup.frozen()
+        if self.is_group and recorded:
+            return status_.observe_group(
+                occupied=bool(self.cgroup.pids()), frozen=self._frozen() is not None
+            )
+        alive = self._alive()
+        frozen = alive and recorded and self._frozen() is not None
         return status_.observe(
             status_.Observation(
                 recorded=recorded,
@@ -165,6 +195,13 @@ class Container:
                 frozen=frozen,
             )
         )
+
+    def _frozen(self) -> Container | None:
+        """The container whose freezer is in force here: this one, or one that it lies inside of."""
+        if self.cgroup.frozen():
+            return self
+        parent = self.parent
+        return parent and parent._frozen()
 
     def _no_record(self) -> NotFoundError:
         return NotFoundError(
@@ -206,6 +243,7 @@ class Container:
         """
         from libpycontainer import launch, lifecycle, log
 
+        self._refuse_group("start")
         self._refuse_while_creating("start")
         with self._locked():
             self._check("start")
@@ -232,6 +270,7 @@ class Container:
         """
         from libpycontainer import joining
 
+        self._refuse_group("exec")
         status = self.status
         if not (ignore_paused and status == status_.PAUSED):
             status_.check("exec", status, self.id)
@@ -239,11 +278,15 @@ class Container:
         return process
 
     def signal(self, number: int, *, all: bool = False) -> None:
-        """Send a signal to init or, with ``all``, to every process inside.
+        """Send a signal to init or, with ``all``, to every process inside, at whatever depth.
 
-        Raises :class:`StatusError` when it is not running (runtime.md#kill).
+        A group has no init: there it is always every process. Raises :class:`StatusError` when
+        it is not running (runtime.md#kill).
         """
         self._refresh()
+        if self.is_group:
+            self._check("kill")
+            all = True
         if not all:
             status_.check("kill", self.status, self.id)
             self._signal_init(number)
@@ -282,6 +325,7 @@ class Container:
         see the container, not only in its creator. Raises :class:`ContainerError` when the end
         lies so far back that nobody kept the code.
         """
+        self._refuse_group("wait")
         process = self.process
         if process is None:
             raise ContainerError(f"container {self.id} has ended, and its exit code is not known")
@@ -289,6 +333,8 @@ class Container:
 
     def processes(self) -> list[int]:
         """The pids of everything that runs inside, as the caller's pid namespace has them.
+
+        That includes what runs in containers inside of this one.
 
         Without a cgroup (rootless) that is everything in init's pid namespace.
         """
@@ -306,16 +352,28 @@ class Container:
         with self._locked():
             self._check("pause")
             self.cgroup.freeze()
-            if not self._alive():
+            if not self.is_group and not self._alive():
                 # It ended in between: a frozen group without a container would only be in the way.
                 self.cgroup.thaw()
                 self._check("pause")
 
     def resume(self) -> None:
-        """Let a paused container go on. Raises :class:`StatusError`, :class:`CgroupError`."""
+        """Let a paused container go on.
+
+        Raises :class:`StatusError`, also when it is not this one that was paused but one that it
+        lies inside of; :class:`CgroupError`.
+        """
         self._refuse_while_creating("resume")
         with self._locked():
             self._check("resume")
+            frozen = self._frozen()
+            if frozen is not None and frozen is not self:
+                raise StatusError(
+                    f"cannot resume container {self.id}: {frozen.id}, which it lies inside of, is"
+                    " paused",
+                    verb="resume",
+                    status=status_.PAUSED,
+                )
             self.cgroup.thaw()
 
     def update(
@@ -390,60 +448,22 @@ class Container:
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container and everything that was made for it (runtime.md#delete).
 
-        A created one is ended first; with ``force`` also a running one. Raises
-        :class:`StatusError` otherwise. A failing poststop hook is only logged.
+        A created one is ended first; with ``force`` also a running one. What lies inside of it is
+        deleted with it, on the same terms: without ``force`` nothing is, unless all of it may be.
+        Raises :class:`StatusError` otherwise. A failing poststop hook is only logged.
         """
-        from libpycontainer import lifecycle
+        from libpycontainer import deletion
 
-        if force and not self._record.get("created"):
-            # Half-made: its creator, if it lives, holds the lock until its init is gone.
-            self._refresh()
-            self._kill_everything()
-            if self.process is not None:
-                self.process.kill()
-        elif not force:
-            self._refuse_while_creating("delete")
-        with self._locked():
-            status = self.status
-            if not force:
-                status_.check("delete", status, self.id)
-            self._kill_everything()
-            self._end_init()
-            self._give_back(force)
-            self._destroy_cgroup()
-            lifecycle.run_poststop(self._record)
-            self._entry.remove()
-        self._let_go()
+        deletion.delete(self, force)
 
     # ---- parts of the verbs ----------------------------------------------------------------
-
-    def _give_back(self, force: bool) -> None:
-        """What the container had of the host besides cgroups; most have nothing of it."""
-        if os.path.exists(self._entry.file(HOST_NETWORK)):
-            from libpycontainer import network
-
-            network.take_back(self._record, self._entry, force)
-        if "intelRdt" in self._record:
-            from libpycontainer import resctrl
-
-            resctrl.remove(self._record["intelRdt"])
 
     def _kill_everything(self) -> None:
         # Without a cgroup (rootless) there is no list; init's end is its pid namespace's. Without
         # an init on record the group may be somebody else's, found in use.
-        if "pid" in self._record and self.cgroup.mode != "none":
+        owned = "pid" in self._record or self.is_group
+        if owned and self.cgroup.mode != "none":
             self.cgroup.kill()
-
-    def _destroy_cgroup(self) -> None:
-        if "pid" in self._record:
-            self.cgroup.destroy()
-        elif "cgroup" in self._record:
-            from libpycontainer import log
-
-            try:
-                self.cgroup.destroy(timeout=0.1)
-            except ContainerError as error:
-                log.warn(str(error))
 
     def _end_init(self) -> None:
         """Kill init, wait until it is gone, and reap it where it is ours."""
@@ -462,6 +482,14 @@ class Container:
         except (ContainerError, OSError):
             # It is gone; only its exit code is not to be had.
             pass
+
+    def _refuse_group(self, verb: str) -> None:
+        if self.is_group:
+            raise StatusError(
+                f"cannot {verb} {self.id}: it is a group, without a process of its own",
+                verb=verb,
+                status=self.status,
+            )
 
     def _refuse_while_creating(self, verb: str) -> None:
         """Its creator holds the lock: whoever waited for it would wait for somebody's hooks."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 
-from libpycontainer import conversation, host, launch, lifecycle, log, waiting
+from libpycontainer import conversation, grouping, host, launch, lifecycle, log, waiting
 from libpycontainer import syscalls as sys_
-from libpycontainer.cgroups import open_manager
 from libpycontainer.errors import ContainerError, Problem, SpecError
 from libpycontainer.plan import Request, build
+from libpycontainer.plan.ownership import cgroup_owner, host_id
 from libpycontainer.process import Process
 from libpycontainer.store import CONFIG, START_SOCKET
 from libpycontainer.undo import Undo
@@ -23,12 +22,10 @@ if TYPE_CHECKING:
     from libpycontainer.factory import Factory
     from libpycontainer.host import Facts
     from libpycontainer.plan import Plan
-    from libpycontainer.spec.models import LinuxIDMapping, LinuxResources, Spec
+    from libpycontainer.spec.models import LinuxResources, Spec
     from libpycontainer.spec.models import Process as SpecProcess
     from libpycontainer.store import Entry
     from libpycontainer.streams import Streams
-
-RECORD_VERSION = 1
 
 
 class Creation:
@@ -104,26 +101,11 @@ class Creation:
 
     def manager(self) -> Manager:
         path = self.spec.linux.cgroups_path if self.spec.linux else None
-        return open_manager(
-            path,
-            self.id,
-            self.facts,
-            parent=self.factory.cgroup_parent,
-            rootless=not self.facts.privileged,
-        )
+        return grouping.place(self.factory, self.id, path)
 
     def _record(self, manager: Manager) -> dict[str, Any]:
-        record: dict[str, Any] = {
-            "version": RECORD_VERSION,
-            # Tells this container from an earlier one of the same name.
-            "instance": os.urandom(8).hex(),
-            "id": self.id,
-            "ociVersion": self.spec.oci_version,
-            "bundle": self.bundle,
-            "rootfs": find_rootfs(self.spec, self.bundle),
-            "owner": os.geteuid(),
-            "cgroup": manager.record(),
-        }
+        record = lifecycle.new_record(self.id, self.spec.oci_version, self.bundle, manager)
+        record["rootfs"] = find_rootfs(self.spec, self.bundle)
         if self.spec.annotations:
             record["annotations"] = dict(self.spec.annotations)
         if hooks := lifecycle.hook_rows(self.spec.hooks):
@@ -144,6 +126,8 @@ class Creation:
             spawner = launch.Spawner(self.factory.interpreter())
             undo.push(spawner.close)
             spawner.start()
+            parents = grouping.Parents(self.factory, self.id)
+            undo.push(parents.close)
             manager = self.manager()
             plan = self.plan(manager, streams.nfds)
             give_pipes(streams, self.spec, self.spec.process, self.facts)
@@ -163,12 +147,15 @@ class Creation:
             undo.push(manager.destroy)
             if manager.mode != "none":
                 undo.push(manager.kill)
+            owner = cgroup_owner(self.spec, self.facts)
+            if owner is not None:
+                manager.give_to(owner)
             going = launch.Launch(spawner, conversation.CREATE, log.emit)
             undo.push(going.abort)
             self._clone(going, plan, manager, entry, streams)
             self._mounted(going, manager, entry, undo)
             going.talk.expect("ready")
-            self.record["created"] = _now()
+            self.record["created"] = lifecycle.now()
             entry.save(self.record)
             if streams.console is not None:
                 self.process.attach_console(streams.receive_console())
@@ -180,6 +167,7 @@ class Creation:
         streams.close()
         spawner.close()
         entry.unlock()
+        parents.close()
         return entry, self.record
 
     def _clone(
@@ -266,14 +254,6 @@ def give_pipes(streams: Streams, spec: Spec, process: SpecProcess | None, facts:
         streams.give_to(uid, gid)
 
 
-def host_id(mappings: Sequence[LinuxIDMapping], id: int) -> int | None:
-    """What a container's id is on the host; ``None`` for one that is not mapped."""
-    for mapping in mappings:
-        if mapping.container_id <= id < mapping.container_id + mapping.size:
-            return mapping.host_id + id - mapping.container_id
-    return None
-
-
 def find_rootfs(spec: Spec, bundle: str) -> str:
     """The root directory, absolute and without symlinks (a bundle's rootfs may be one)."""
     if spec.root is None:
@@ -299,10 +279,3 @@ def listen_for_start(entry: Entry) -> sys_.Fd:
                 path=path,
                 errno=error.errno or 0,
             ) from None
-
-
-def _now() -> str:
-    """The time in RFC 3339, UTC, with nanoseconds as runc writes it."""
-    nanoseconds = time.time_ns()
-    seconds = time.gmtime(nanoseconds // 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", seconds) + f".{nanoseconds % 1_000_000_000:09d}Z"

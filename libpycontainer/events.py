@@ -19,7 +19,7 @@ from libpycontainer.errors import CgroupError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.container import Container
@@ -28,6 +28,8 @@ LEVELS = ("low", "medium", "critical")
 RESOURCES = ("cpu", "memory", "io")
 KINDS = ("some", "full")
 _MICROSECONDS = 1_000_000
+# A group has no process whose end could be waited for: so often is it looked whether it is there.
+_GROUP_LOOK = 1.0
 
 
 class Event:
@@ -125,6 +127,7 @@ class StallEvent(Event):
 class Events:
     """The iterator that :meth:`Container.events` returns; it ends when the container stops.
 
+    Of a group it ends when that is deleted.
     Owns its descriptors until :meth:`close`, the end of its ``with`` block, or its exhaustion.
     For one thread at a time.
     """
@@ -145,10 +148,11 @@ class Events:
         self._next = time.monotonic() + (interval or 0)
         self._queue: list[Event] = []
         self._sources: dict[int, _Source] = {}
-        self._init = _init_pidfd(container)
+        self._init = None if container.is_group else _init_pidfd(container)
         self._poll = select.epoll()
         try:
-            self._poll.register(self._init.fileno(), select.EPOLLIN)
+            if self._init is not None:
+                self._poll.register(self._init.fileno(), select.EPOLLIN)
             for source in _sources(container, oom, memory_pressure, stalls):
                 self._watch(source)
         except BaseException:
@@ -186,9 +190,12 @@ class Events:
         until = deadline
         if self._interval is not None:
             until = self._next if until is None else min(until, self._next)
+        if self._init is None:
+            look = time.monotonic() + _GROUP_LOOK
+            until = look if until is None else min(until, look)
         wait = None if until is None else max(0.0, until - time.monotonic())
         ready = dict(self._poll.poll(wait))
-        ended = self._init.fileno() in ready
+        ended = self._has_ended(ready)
         # What led to the end may still be on its way: the kernel holds some notices back.
         asked = self._sources if ended else [fd for fd in ready if fd in self._sources]
         for source in dict.fromkeys(self._sources[fd] for fd in asked):
@@ -204,6 +211,11 @@ class Events:
             self._next = max(self._next + self._interval, time.monotonic())
             self._queue.append(StatsEvent(self._container.id, self._container.stats()))
 
+    def _has_ended(self, ready: Mapping[int, int]) -> bool:
+        if self._init is not None:
+            return self._init.fileno() in ready
+        return not any(os.path.isdir(path) for path in self._container.cgroup.paths().values())
+
     def _drop(self, source: _Source) -> None:
         for fd in source.fds:
             self._poll.unregister(fd.fileno())
@@ -217,7 +229,8 @@ class Events:
             for fd in source.fds:
                 fd.close()
         self._sources = {}
-        self._init.close()
+        if self._init is not None:
+            self._init.close()
 
     def __enter__(self) -> Events:
         return self

@@ -12,10 +12,11 @@ from libpycontainer.store import Store, default_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from libpycontainer.plan import Plan
+    from libpycontainer.spec.models import LinuxResources
     from libpycontainer.streams import Stream
 
 LIBRARY_CGROUP = "/libpycontainer"
@@ -78,6 +79,10 @@ class Factory:
         pid_file: str | None = None,
     ) -> Container:
         """Create a container whose program waits for :meth:`Container.start` (runtime.md#create).
+
+        ``id`` is a name, or a path of them: ``job/task-1`` is made inside of the container or group
+        ``job``, which must exist (:meth:`group`). Its cgroup then lies below that of ``job``; a
+        ``linux.cgroupsPath`` must be relative and counts from there.
 
         ``spec`` is a :class:`Spec`, a dict, JSON text or the path of a config.json; a relative
         ``root.path`` counts from ``bundle`` (default: the current directory). Standard streams and
@@ -142,8 +147,40 @@ class Factory:
             raise
         return container
 
+    def group(
+        self,
+        id: str,
+        resources: LinuxResources | Mapping[str, Any] | None = None,
+        *,
+        memory: int | str | None = None,
+        cpus: float | None = None,
+        pids: int | None = None,
+        cgroups_path: str | None = None,
+    ) -> Container:
+        """Make a group of containers: a name and limits, without a process of its own.
+
+        Containers whose names begin with ``id/`` are made inside of it: their cgroups lie below
+        its own, so that all of them together stay within its limits, however many they are. These
+        are given as for :meth:`Container.update`. ``cgroups_path`` is for the group what
+        ``linux.cgroupsPath`` is for a container.
+
+        The caller owns the group, which stays until it is deleted; as a context manager it deletes
+        itself, with everything inside. Raises :class:`SpecError`, :class:`InvalidIDError`,
+        :class:`AlreadyExistsError`, :class:`NotFoundError` for a group inside of nothing,
+        :class:`StatusError`, :class:`CgroupError`; then nothing is left behind.
+        """
+        from libpycontainer import grouping, updating
+        from libpycontainer.spec import light
+        from libpycontainer.store import check_id
+
+        check_id(id)
+        wanted = updating.requested(resources, memory, cpus, pids)
+        limits = light.record("LinuxResources", wanted) if wanted else None
+        entry, record = grouping.make_group(self, id, limits, cgroups_path)
+        return Container(self, entry, record, None)
+
     def load(self, id: str) -> Container:
-        """A container that anybody made under this root. Raises :class:`NotFoundError`.
+        """A container or group that anybody made under this root. Raises :class:`NotFoundError`.
 
         It can be waited for from now on, also if its init ends and is reaped before the wait.
         """
@@ -197,10 +234,13 @@ class Factory:
         )
         return creation.plan(creation.manager(), 3 + preserve_fds)
 
-    def list(self) -> list[Container]:
-        """Every container under this root, by name."""
+    def list(self, inside: str | None = None) -> list[Container]:
+        """Every container and group under this root: by name, each followed by what is inside.
+
+        ``inside`` asks for what lies inside of one of them, at any depth.
+        """
         found = []
-        for id in self.store.ids():
+        for id in self.store.ids(inside):
             try:
                 found.append(self._load(id))
             except NotFoundError:

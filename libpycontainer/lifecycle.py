@@ -1,6 +1,9 @@
-"""The hooks that the caller's side runs, and the state document that every hook is given."""
+"""What is on record of a container, the state document made from it, and the caller's hooks."""
 
 from __future__ import annotations
+
+import os
+import time
 
 from libpycontainer import hooks as hooks_
 from libpycontainer import log
@@ -11,12 +14,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from libpycontainer.cgroups.protocol import Manager
     from libpycontainer.spec.models import Hooks
 
+RECORD_VERSION = 1
 INSIDE = {"createContainer": "creating", "startContainer": "created"}
 """The kinds that init runs, and the status that they are shown."""
 
 _PID = "@PID@"
+
+
+def new_record(id: str, oci_version: str, bundle: str, manager: Manager) -> dict[str, Any]:
+    """What is on record of every container and group from the first moment."""
+    return {
+        "version": RECORD_VERSION,
+        # Tells this container from an earlier one of the same name.
+        "instance": os.urandom(8).hex(),
+        "id": id,
+        "ociVersion": oci_version,
+        "bundle": bundle,
+        "owner": os.geteuid(),
+        "cgroup": manager.record(),
+    }
+
+
+def now() -> str:
+    """The time in RFC 3339, UTC, with nanoseconds as runc writes it."""
+    nanoseconds = time.time_ns()
+    seconds = time.gmtime(nanoseconds // 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", seconds) + f".{nanoseconds % 1_000_000_000:09d}Z"
 
 
 def state_document(record: Mapping[str, Any], status: str, pid: int | str) -> dict[str, Any]:

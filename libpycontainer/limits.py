@@ -1,13 +1,17 @@
-"""Limits as people name them, in the fields of ``linux.resources``."""
+"""Limits as people name them, in the fields of ``linux.resources``, and whether they can be had."""
 
 from __future__ import annotations
 
-from libpycontainer.errors import ContainerError
+from libpycontainer import host, log
+from libpycontainer.errors import ContainerError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from libpycontainer.spec.models import LinuxResources
+
+RESOURCES = "$.linux.resources"
 CPU_PERIOD = 100_000
 UNLIMITED = float("inf")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -51,3 +55,16 @@ def parse_size(size: int | str) -> int:
         raise ContainerError(
             f"invalid size {size!r}: give bytes, or a number with K, M, G or T", op="size"
         ) from None
+
+
+def check(resources: LinuxResources) -> None:
+    """Raise :class:`SpecError` with everything that is wrong; log what is only doubtful."""
+    from libpycontainer import validate
+    from libpycontainer.validate.resources import RESOURCE_CHECKS
+
+    facts = host.facts()
+    problems = [each for check in RESOURCE_CHECKS for each in check(resources, facts, RESOURCES)]
+    if errors := validate.errors_of(problems):
+        raise SpecError(errors)
+    for problem in problems:
+        log.warn(str(problem))

@@ -50,8 +50,9 @@ def resolve(rdt: LinuxIntelRdt, id: str, root: str = "") -> dict[str, Any]:
     """
     root = root or find_root()
     writes = schema_writes(rdt)
-    group = os.path.join(root, rdt.clos_id.strip("/")) if rdt.clos_id else os.path.join(root, id)
-    group = group.rstrip("/")
+    # resctrl's classes are no tree, and a colon is not in anybody's name.
+    name = id.replace("/", ":")
+    group = os.path.join(root, rdt.clos_id.strip("/") if rdt.clos_id else name).rstrip("/")
     exists = os.path.isdir(group)
     where = f"{PATH}.closID" if rdt.clos_id else PATH
     if exists and not os.path.exists(f"{group}/tasks"):
@@ -66,7 +67,7 @@ def resolve(rdt: LinuxIntelRdt, id: str, root: str = "") -> dict[str, Any]:
         "new": not exists,
         "ours": not exists and not rdt.clos_id,
         "writes": writes,
-        "monitor": f"{group}/mon_groups/{id}" if rdt.enable_monitoring else "",
+        "monitor": f"{group}/mon_groups/{name}" if rdt.enable_monitoring else "",
     }
 
 

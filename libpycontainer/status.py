@@ -15,19 +15,22 @@ CREATED: Final = "created"
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
 STOPPED: Final = "stopped"
+EMPTY: Final = "empty"
+"""Of a group only, which has no process of its own: nothing runs inside of it."""
 
 ALLOWED: Final = {
     "start": frozenset({CREATED}),
     "exec": frozenset({CREATED, RUNNING}),
     "kill": frozenset({CREATED, RUNNING, PAUSED}),
-    "delete": frozenset({CREATED, STOPPED}),
-    "pause": frozenset({CREATED, RUNNING}),
+    "delete": frozenset({CREATED, STOPPED, EMPTY}),
+    "pause": frozenset({CREATED, RUNNING, EMPTY}),
     "resume": frozenset({PAUSED}),
-    "update": frozenset({CREATED, RUNNING, PAUSED}),
-    "events": frozenset({CREATED, RUNNING, PAUSED}),
+    "update": frozenset({CREATED, RUNNING, PAUSED, EMPTY}),
+    "events": frozenset({CREATED, RUNNING, PAUSED, EMPTY}),
+    "contain": frozenset({CREATED, RUNNING, EMPTY}),
 }
 """Verb: the statuses in which it may be called (runtime.md#operations, and runc where it allows
-more: deleting a created container ends it)."""
+more: deleting a created container ends it). ``contain`` is to have another one made inside."""
 
 
 class Observation:
@@ -58,6 +61,13 @@ def observe(facts: Observation) -> str:
     return CREATED if facts.waiting else RUNNING
 
 
+def observe_group(*, occupied: bool, frozen: bool) -> str:
+    """The status of a group: ``occupied`` says that there are processes anywhere inside."""
+    if frozen:
+        return PAUSED
+    return RUNNING if occupied else EMPTY
+
+
 def check(verb: str, status: str, id: str) -> None:
     """Raise :class:`~libpycontainer.errors.StatusError` unless ``status`` allows ``verb``."""
     if status in ALLOWED[verb]:
@@ -75,6 +85,8 @@ def _refusal(verb: str, status: str, id: str) -> str:
         return f"container not paused: {id} is {status}"
     if verb == "events":
         return f"container with id {id} is not running: it is {status}"
+    if verb == "contain":
+        return f"cannot create a container inside of {id}: it is {status}"
     if verb == "delete":
         return f"cannot delete container {id} that is not stopped: {status}"
     if verb == "start" and status == RUNNING:

@@ -4,7 +4,8 @@
 configuration as it was when the container was created; ``start.sock`` what init waits on; ``netns``
 and ``netns.host`` the namespaces that lent network devices are in and came from. The directory
 itself is the name's reservation (mkdir is atomic) and its lock (flock ends with its holder, however
-that dies).
+that dies). ``containers`` holds the directories of the containers inside this one: ``job/task-1``
+is recorded in ``job/containers/task-1``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ CONFIG = "config.json"
 START_SOCKET = "start.sock"
 NETWORK = "netns"
 HOST_NETWORK = "netns.host"
+CONTAINERS = "containers"
 LOCK_TIMEOUT = 10.0
 MAX_ID = 255
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -51,15 +53,30 @@ def _mapped_root() -> bool:
 
 
 def check_id(id: str) -> None:
-    """Raise :class:`InvalidIDError` unless ``id`` is a name that runc would take."""
-    if not isinstance(id, str) or not id or id in (".", ".."):
-        raise InvalidIDError(f"invalid container id {id!r}: it must not be empty, '.' or '..'")
+    """Raise :class:`InvalidIDError` unless ``id`` is a name that runc would take, or such names.
+
+    ``job/task-1`` is the container ``task-1`` inside of ``job``.
+    """
+    if not isinstance(id, str) or not id:
+        raise InvalidIDError(f"invalid container id {id!r}: it must not be empty")
     if len(id) > MAX_ID:
         raise InvalidIDError(f"invalid container id: {len(id)} characters, {MAX_ID} at most")
-    if not _ID_CHARACTERS.issuperset(id):
-        raise InvalidIDError(
-            f"invalid container id {id!r}: only letters, digits and the characters _+-. may be used"
-        )
+    for name in id.split("/"):
+        if name in ("", ".", ".."):
+            raise InvalidIDError(
+                f"invalid container id {id!r}: a name in it must not be empty, '.' or '..'"
+            )
+        if not _ID_CHARACTERS.issuperset(name):
+            raise InvalidIDError(
+                f"invalid container id {id!r}: only letters, digits and the characters _+-. may be"
+                " used, and / between the names of a path"
+            )
+
+
+def ancestors(id: str) -> list[str]:
+    """The containers that ``id`` lies inside of, the outermost first: none for a plain name."""
+    names = id.split("/")
+    return ["/".join(names[:depth]) for depth in range(1, len(names))]
 
 
 class Store:
@@ -68,15 +85,22 @@ class Store:
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
 
+    def path(self, id: str) -> str:
+        """The directory of a container, there or not."""
+        return os.path.join(self.root, id.replace("/", f"/{CONTAINERS}/"))
+
     def reserve(self, id: str) -> Entry:
         """Take a name for a new container; the entry comes locked.
 
-        Raises :class:`AlreadyExistsError` when it is taken, also by a caller who is not done.
+        Raises :class:`AlreadyExistsError` when it is taken, also by a caller who is not done, and
+        :class:`NotFoundError` when the container that it would lie inside of does not exist.
         """
         check_id(id)
-        path = os.path.join(self.root, id)
+        path = self.path(id)
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
+            if "/" in id:
+                self._open_parent(id, os.path.dirname(path))
             os.mkdir(path, 0o700)
         except FileExistsError as error:
             if error.filename != path:
@@ -96,6 +120,18 @@ class Store:
             ) from None
         return entry
 
+    def _open_parent(self, id: str, directory: str) -> None:
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"container does not exist: {ancestors(id)[-1]}, which {id} is to lie inside of",
+                op="create",
+                path=directory,
+            ) from None
+
     def _unusable(self, error: OSError, op: str = "create") -> ContainerError:
         return ContainerError(
             f"cannot use the state root {self.root}: {error.strerror}",
@@ -107,15 +143,27 @@ class Store:
     def find(self, id: str) -> Entry:
         """An existing container's entry, not locked. Raises :class:`NotFoundError`."""
         check_id(id)
-        path = os.path.join(self.root, id)
+        path = self.path(id)
         if not os.path.isdir(path):
             raise NotFoundError(f"container does not exist: {id}", op="load", path=path)
         return Entry(id, path)
 
-    def ids(self) -> list[str]:
-        """The names that are taken, sorted."""
+    def ids(self, inside: str | None = None) -> list[str]:
+        """The names that are taken, as a tree is read: a container, then those inside of it.
+
+        ``inside`` asks for what lies inside of one container, at any depth.
+        """
+        directory = self.root if inside is None else f"{self.path(inside)}/{CONTAINERS}"
+        found: list[str] = []
+        for name in self._names(directory):
+            id = name if inside is None else f"{inside}/{name}"
+            found.append(id)
+            found += self.ids(id)
+        return found
+
+    def _names(self, directory: str) -> list[str]:
         try:
-            with os.scandir(self.root) as entries:
+            with os.scandir(directory) as entries:
                 return sorted(
                     entry.name
                     for entry in entries
@@ -135,8 +183,11 @@ class Entry:
         self.path = path
         self._directory: sys_.Fd | None = None
 
-    def lock(self, timeout: float = LOCK_TIMEOUT) -> None:
+    def lock(self, timeout: float = LOCK_TIMEOUT, *, shared: bool = False) -> None:
         """Exclude every other caller that changes this container. Waits ``timeout`` seconds.
+
+        ``shared`` excludes only those who do not share: whoever makes a container inside of this
+        one wants it to stay as it is, and minds nobody who wants the same.
 
         Raises :class:`BusyError` when they are over, :class:`NotFoundError` when it was deleted.
         """
@@ -149,11 +200,12 @@ class Entry:
             fd = sys_.Fd(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except FileNotFoundError:
             raise NotFoundError(f"container does not exist: {self.id}", path=self.path) from None
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         deadline = time.monotonic() + timeout
         delay = 0.0005
         while True:
             try:
-                fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd.fileno(), kind | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:

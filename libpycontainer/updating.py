@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from libpycontainer import host, limits, log
+from libpycontainer import limits
 from libpycontainer.errors import NotFoundError, Problem, SpecError
+from libpycontainer.limits import RESOURCES
 from libpycontainer.spec import light
 from libpycontainer.store import CONFIG
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from libpycontainer.container import Container
     from libpycontainer.spec.models import LinuxResources
 
-RESOURCES = "$.linux.resources"
 INTEL_RDT = "$.linux.intelRdt"
 
 _ZERO_IS_UNSAID = {
@@ -129,7 +129,7 @@ def update(container: Container, wanted: dict[str, Any], intel_rdt: Any) -> None
     stored = linux.get("resources") or {}
     before: LinuxResources = _record("LinuxResources", stored, RESOURCES)
     resources: LinuxResources = _record("LinuxResources", effective(wanted, stored), RESOURCES)
-    _check(resources)
+    limits.check(resources)
     if wanted:
         linux["resources"] = merge(stored, wanted)
     change = container.cgroup.update(resources, before)
@@ -137,18 +137,6 @@ def update(container: Container, wanted: dict[str, Any], intel_rdt: Any) -> None
         _change_class(container, intel_rdt, linux, change)
     if wanted or intel_rdt is not None:
         change.add(lambda: container._entry.save(document, CONFIG))
-
-
-def _check(resources: LinuxResources) -> None:
-    from libpycontainer import validate
-    from libpycontainer.validate.resources import RESOURCE_CHECKS
-
-    facts = host.facts()
-    problems = [each for check in RESOURCE_CHECKS for each in check(resources, facts, RESOURCES)]
-    if errors := validate.errors_of(problems):
-        raise SpecError(errors)
-    for problem in problems:
-        log.warn(str(problem))
 
 
 def _change_class(

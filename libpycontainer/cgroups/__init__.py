@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from libpycontainer.cgroups.hierarchies import Hierarchy
     from libpycontainer.cgroups.protocol import HostFacts, Manager
 
-__all__ = ["MANAGERS", "load_manager", "open_manager"]
+__all__ = ["MANAGERS", "load_manager", "open_manager", "open_manager_below"]
 
 MANAGERS = ("v1", "v2")
 """What there is a manager for; the features document says the same."""
@@ -61,6 +61,21 @@ def open_manager(
         groups = tuple(group for group in groups if placement.writable(group))
     skip_devices = rootless or facts.in_user_namespace
     return _manager(mode, groups, skip_devices, rootless)
+
+
+def open_manager_below(parent: Manager, path: str) -> Manager:
+    """The same for a container inside of another: ``path`` counts from that one's groups.
+
+    It is in every hierarchy that ``parent`` is in, and in no other.
+    Raises :class:`~libpycontainer.errors.CgroupError` for a path that names no group below.
+    """
+    from libpycontainer.cgroups import placement
+
+    record = parent.record()
+    groups = tuple(
+        placement.below(placement.Group.load(entry), path) for entry in record["groups"]
+    )
+    return _manager(record["mode"], groups, record["skip_devices"], record["rootless"])
 
 
 def load_manager(record: dict[str, Any]) -> Manager:

@@ -98,6 +98,23 @@ def place(
     )
 
 
+def below(parent: Group, path: str) -> Group:
+    """The group ``path`` below ``parent``'s."""
+    inner = clean(path.lstrip("/"))
+    if not inner or "\0" in inner:
+        raise CgroupError(
+            f"{_FIELD}: {path!r} names no group below {parent.path}", op="place", path=path
+        )
+    return Group(
+        parent.name,
+        parent.controllers,
+        parent.options,
+        parent.version,
+        parent.base,
+        _join(parent.path, inner),
+    )
+
+
 def clean(path: str) -> str:
     """Resolve ``.`` and ``..`` without ever climbing above where the path starts.
 

@@ -250,7 +250,7 @@ def test_a_verb_without_an_id_is_an_error(argv: list[str], pyrunc: Pyrunc) -> No
     assert "container id cannot be empty" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".", "a b", "\u00e9", "a\n"])
+@pytest.mark.parametrize("name", ["a//b", "a/..", "/a", "..", ".", "a b", "\u00e9", "a\n"])
 def test_an_id_that_is_no_name_is_refused(
     name: str, bundle: BundleMaker, pyrunc: Pyrunc, tmp_path: Path
 ) -> None:

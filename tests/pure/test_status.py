@@ -9,7 +9,7 @@ import pytest
 from libpycontainer import status
 from libpycontainer.errors import StatusError
 
-STATUSES = ("creating", "created", "running", "paused", "stopped")
+STATUSES = ("creating", "created", "running", "paused", "stopped", "empty")
 # recorded, alive, waiting, frozen
 TABLE = {
     (False, False, False, False): "stopped",
@@ -33,11 +33,12 @@ ALLOWED = {
     "start": {"created"},
     "exec": {"created", "running"},
     "kill": {"created", "running", "paused"},
-    "delete": {"created", "stopped"},
-    "pause": {"created", "running"},
+    "delete": {"created", "stopped", "empty"},
+    "pause": {"created", "running", "empty"},
     "resume": {"paused"},
-    "update": {"created", "running", "paused"},
-    "events": {"created", "running", "paused"},
+    "update": {"created", "running", "paused", "empty"},
+    "events": {"created", "running", "paused", "empty"},
+    "contain": {"created", "running", "empty"},
 }
 REFUSED = [
     (verb, each) for verb, allowed in ALLOWED.items() for each in STATUSES if each not in allowed
@@ -49,6 +50,13 @@ def test_a_status_follows_from_the_facts(facts: tuple[bool, bool, bool, bool]) -
     recorded, alive, waiting, frozen = facts
     seen = status.Observation(recorded=recorded, alive=alive, waiting=waiting, frozen=frozen)
     assert status.observe(seen) == TABLE[facts]
+
+
+def test_a_group_is_what_is_inside_of_it() -> None:
+    assert status.observe_group(occupied=True, frozen=False) == "running"
+    assert status.observe_group(occupied=False, frozen=False) == "empty"
+    assert status.observe_group(occupied=True, frozen=True) == "paused"
+    assert status.observe_group(occupied=False, frozen=True) == "paused"
 
 
 def test_every_verb_has_its_statuses() -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from libpycontainer import store as store_
 from libpycontainer.errors import (
     AlreadyExistsError,
+    BusyError,
     ContainerError,
     InvalidIDError,
     NotFoundError,
@@ -59,8 +60,13 @@ def test_a_name_that_runc_takes_is_taken(id: str, store: Store) -> None:
         "",
         ".",
         "..",
-        "a/b",
         "../a",
+        "a/../b",
+        "a/./b",
+        "a//b",
+        "/a",
+        "a/",
+        "a/b c",
         "/",
         "a b",
         "a\0b",
@@ -86,12 +92,47 @@ def test_any_other_name_is_refused_by_every_door(id: str, store: Store) -> None:
 
 @given(st.text(max_size=300))
 def test_the_rule_for_names_is_characters_and_length(id: str) -> None:
-    valid = 0 < len(id) <= 255 and set(id) <= set(ALPHABET) and id not in (".", "..")
+    names = id.split("/")
+    valid = len(id) <= 255 and all(
+        name and set(name) <= set(ALPHABET) and name not in (".", "..") for name in names
+    )
     if valid:
         store_.check_id(id)
     else:
         with pytest.raises(InvalidIDError):
             store_.check_id(id)
+
+
+def test_a_path_is_recorded_inside_of_what_it_lies_in(store: Store) -> None:
+    for id in ("job", "job/containers", "job/containers/x", "job-2", "zoo", "job/b"):
+        store.reserve(id).unlock()
+    assert store.ids() == ["job", "job/b", "job/containers", "job/containers/x", "job-2", "zoo"]
+    assert store.ids("job") == ["job/b", "job/containers", "job/containers/x"]
+    assert store.ids("zoo") == []
+    entry = store.find("job/containers/x")
+    assert entry.path == f"{store.root}/job/containers/containers/containers/x"
+    with pytest.raises(AlreadyExistsError):
+        store.reserve("job/b")
+
+
+def test_nothing_is_recorded_inside_of_nothing(store: Store) -> None:
+    with pytest.raises(NotFoundError, match=r"job, which job/task is to lie inside of"):
+        store.reserve("job/task")
+    assert store.ids() == []
+
+
+def test_those_who_share_a_lock_exclude_one_who_does_not(store: Store) -> None:
+    store.reserve("job").unlock()
+    with store.find("job") as one, store.find("job") as other, store.find("job") as third:
+        one.lock(shared=True)
+        other.lock(timeout=0, shared=True)
+        with pytest.raises(BusyError):
+            third.lock(timeout=0)
+        one.unlock()
+        other.unlock()
+        third.lock(timeout=0)
+        with pytest.raises(BusyError):
+            one.lock(timeout=0, shared=True)
 
 
 # ---- reserving -------------------------------------------------------------------------------
