@@ -13,6 +13,7 @@ The rooms, in the order in which they may import each other (upwards only):
 
     errors.py         every exception
     kernel.py         the kernel's numbers
+    jsontext.py       JSON without the json module
     syscalls.py       typed wrappers over the C shim (csrc/), and Fd
     spec/             the OCI documents: typed models, and the light reader
     cgroups/          managers for v1, hybrid, v2 and none

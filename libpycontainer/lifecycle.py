@@ -6,7 +6,7 @@ import os
 import time
 
 from libpycontainer import hooks as hooks_
-from libpycontainer import log
+from libpycontainer import jsontext, log
 from libpycontainer.errors import HookError
 
 TYPE_CHECKING = False
@@ -62,11 +62,9 @@ def state_document(record: Mapping[str, Any], status: str, pid: int | str) -> di
 
 def split_documents(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """The documents for the hooks that run inside, cut at the pid, which only init knows."""
-    import json
-
     result = {}
     for kind, status in INSIDE.items():
-        text = json.dumps(state_document(record, status, _PID))
+        text = jsontext.dumps(state_document(record, status, _PID))
         head, _, tail = text.partition(f'"{_PID}"')
         result[kind] = (head, tail)
     return result
@@ -112,10 +110,8 @@ def run_hooks(record: Mapping[str, Any], kind: str, status: str, pid: int) -> No
 
 def run_hook(record: Mapping[str, Any], kind: str, index: int, status: str, pid: int) -> None:
     """Run one hook on record. Raises :class:`HookError`."""
-    import json
-
     hook = record["hooks"][kind][index]
-    document = json.dumps(state_document(record, status, pid)).encode()
+    document = jsontext.dumps(state_document(record, status, pid)).encode()
     failure = hooks_.execute(hook["path"], hook["args"], hook["env"], hook["timeout"], document)
     if failure:
         message = f"hook {kind}[{index}] {hook['path']}: {failure.reason}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 
+from libpycontainer import jsontext
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import (
     AlreadyExistsError,
@@ -245,15 +246,13 @@ class Entry:
 
     def save(self, record: dict[str, Any], name: str = STATE) -> None:
         """Replace the record: a reader sees the old one or the new one, whole."""
-        import json
-
         path = self.file(name)
         fresh = f"{path}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             fd = os.open(fresh, flags, 0o600)
             try:
-                view = memoryview(json.dumps(record, separators=(",", ":")).encode())
+                view = memoryview(jsontext.dumps(record, separators=(",", ":")).encode())
                 while view:
                     view = view[os.write(fd, view) :]
             finally:
@@ -272,12 +271,10 @@ class Entry:
 
         Raises :class:`ContainerError` for one that cannot be read.
         """
-        import json
-
         path = self.file(name)
         try:
-            with open(path, "rb") as file:
-                record = json.loads(file.read())
+            with open(path, encoding="utf-8") as file:
+                record = jsontext.loads(file.read())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ UTF-8 alone, no NaN or Infinity, no trailing data. Of a field given twice the la
 
 from __future__ import annotations
 
+from libpycontainer import jsontext
 from libpycontainer.errors import Problem, SpecError
 from libpycontainer.spec import leaves
 
@@ -45,21 +46,16 @@ def read(source: Source) -> tuple[object, str]:
 
 def parse(data: bytes, source: str = "") -> object:
     """The JSON value that ``data`` spells; a :class:`SpecError` names the line and column."""
-    import json
-
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise _broken(f"not JSON: {error.msg} at {where}", source) from error
+        value = jsontext.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         where = _position(data, error.start)
         raise _broken(f"not JSON: not UTF-8 at {where}", source) from error
     except RecursionError as error:
         raise _broken("nested too deeply", source) from error
     except ValueError as error:
-        raise _broken(f"not JSON: {error}", source) from error
+        raise _broken(f"not JSON: {_reason(error)}", source) from error
     if "\\ud" in text or "\\uD" in text:
         # Half of a surrogate pair cannot be encoded again: it would break the first system call.
         problems = list(_lone_surrogates(value, "$"))
@@ -99,6 +95,14 @@ def _finite(digits: str) -> float:
     return number
 
 
+def _reason(error: ValueError) -> str:
+    line = getattr(error, "lineno", None)
+    if line is None:
+        return str(error)
+    # A json.JSONDecodeError, whose class is not worth loading.
+    return f"{error.msg} at line {line} column {error.colno}"  # type: ignore[attr-defined]
+
+
 def _position(data: bytes, offset: int) -> str:
     line = data.count(b"\n", 0, offset) + 1
     column = offset - data.rfind(b"\n", 0, offset)
@@ -106,10 +110,8 @@ def _position(data: bytes, offset: int) -> str:
 
 
 def _plain(value: dict[str, Any]) -> object:
-    import json
-
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return jsontext.loads(jsontext.dumps(value))
     except RecursionError as error:
         raise _broken("nested too deeply", "") from error
     except (TypeError, ValueError) as error:
