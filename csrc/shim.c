@@ -68,7 +68,10 @@ struct spawning {
     int error;
 };
 
-/* Runs in the caller's memory: it may call nothing but the kernel, and write only what it owns. */
+/*
+ * Runs in the caller's memory: it may call nothing but the kernel, and write only what it owns. It
+ * ends by returning to clone, as noreturn functions unwind a stack that is not ours under a sanitizer.
+ */
 static int spawn_child(void *argument)
 {
     struct spawning *self = argument;
@@ -79,12 +82,12 @@ static int spawn_child(void *argument)
         exe_fd = fcntl(request->exe_fd, F_DUPFD_CLOEXEC, request->nfds);
         if (exe_fd < 0) {
             self->error = -errno;
-            _exit(127);
+            return 127;
         }
     }
     self->error = lpc_place_fds(request->fds, request->nfds, self->moved);
     if (self->error < 0)
-        _exit(127);
+        return 127;
     if (!request->block_signals)
         lpc_reset_signals();
     if (exe_fd >= 0)
@@ -92,7 +95,7 @@ static int spawn_child(void *argument)
     else
         execve(request->path, request->argv, request->envp);
     self->error = -errno;
-    _exit(127);
+    return 127;
 }
 
 #define SPAWN_STACK (64 * 1024)
@@ -141,7 +144,7 @@ int lpc_clone(uint64_t flags, int cgroup_fd, int *pidfd)
     };
     if (cgroup_fd >= 0) {
         args.flags |= CLONE_INTO_CGROUP_FLAG;
-        args.cgroup = (uint64_t)cgroup_fd;
+        args.cgroup = (__u64)cgroup_fd;
     }
     int pid = result(syscall(SYS_clone3, &args, sizeof args));
     if (pid > 0)
@@ -172,7 +175,7 @@ static int park_child(void *argument)
     if (write(theirs, &status, sizeof status) == (ssize_t)sizeof status && status == 0)
         while (read(theirs, &byte, 1) < 0 && errno == EINTR)
             ;
-    _exit(0);
+    return 0;
 }
 
 int lpc_park(uint64_t clone_flags, uint64_t unshare_flags, void *stack, size_t stack_size,
@@ -229,7 +232,7 @@ int lpc_send(int sock, const void *data, size_t size, const int *fds, int nfds, 
         memset(&control, 0, sizeof control);
         message.msg_control = control.bytes;
         message.msg_controllen = CMSG_SPACE((size_t)nfds * sizeof(int));
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        struct cmsghdr *header = &control.align;
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
         header->cmsg_len = CMSG_LEN((size_t)nfds * sizeof(int));
@@ -538,6 +541,11 @@ int lpc_close_range(unsigned int first, unsigned int last, unsigned int flags)
 int lpc_ioctl(int fd, unsigned long request, void *argument)
 {
     return result(ioctl(fd, request, argument));
+}
+
+int lpc_seccomp(unsigned int operation, unsigned int flags, void *argument)
+{
+    return result(syscall(SYS_seccomp, operation, flags, argument));
 }
 
 int lpc_bpf(int command, void *attr, unsigned int size)

@@ -59,6 +59,7 @@ struct lpc_finish {
     const void *filter;    /* struct sock_filter[filter_length], or NULL */
     int filter_length;
     unsigned int filter_flags;
+    int channel;           /* where a listener is handed over: "listener", then "continue" */
     const int *fds;        /* become 0..nfds-1; everything above is closed by execve */
     int nfds;
     const uint64_t *rlimits; /* resource, soft, hard; and so on */
@@ -131,6 +132,8 @@ int lpc_set_mempolicy(int mode, const unsigned long *mask, unsigned long maxnode
 int lpc_dup_above(int fd, int least); /* close-on-exec */
 int lpc_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int lpc_ioctl(int fd, unsigned long request, void *argument);
+/* seccomp(2); -EFAULT for SECCOMP_SET_MODE_FILTER without a program: the flags are known. */
+int lpc_seccomp(unsigned int operation, unsigned int flags, void *argument);
 int lpc_bpf(int command, void *attr, unsigned int size);
 int lpc_pidfd_send_signal(int pidfd, int signal);
 int lpc_inotify_init(void);  /* close-on-exec, non-blocking */

@@ -21,7 +21,7 @@ OCI_VERSION_MAX = "1.3.0"
 ANNOTATION_PREFIX = "io.github.libpycontainer."
 """This library's own keys: its ``version``, and under ``host.`` what it found on this host."""
 
-ACTED_ON_ANNOTATIONS: tuple[str, ...] = ()
+ACTED_ON_ANNOTATIONS: tuple[str, ...] = ("org.systemd.property.",)
 """Annotations of a configuration that change what is done; one that ends in "." is a prefix."""
 
 
@@ -55,9 +55,7 @@ def features(facts: Facts | None = None) -> dict[str, Any]:
 def _linux(facts: Facts) -> dict[str, Any]:
     from libpycontainer.cgroups import MANAGERS
     from libpycontainer.plan import options, process, scheduling
-    from libpycontainer.plan.build import UNSUPPORTED
 
-    intel_rdt = "intel_rdt" not in UNSUPPORTED
     return {
         "namespaces": sorted(facts.namespaces),
         "capabilities": list(process.CAPABILITIES[: facts.last_cap + 1]),
@@ -68,33 +66,34 @@ def _linux(facts: Facts) -> dict[str, Any]:
             "systemdUser": "systemd user" in MANAGERS,
             "rdma": True,
         },
-        "seccomp": _seccomp(enabled="seccomp" not in UNSUPPORTED),
+        "seccomp": _seccomp(facts),
         "apparmor": {"enabled": True},
         "selinux": {"enabled": True},
-        "intelRdt": {"enabled": intel_rdt, "schemata": intel_rdt, "monitoring": intel_rdt},
+        "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
         "memoryPolicy": {
             "modes": sorted(scheduling.MEMORY_MODES),
             "flags": sorted(scheduling.MEMORY_FLAGS),
         },
         "mountExtensions": {"idmap": {"enabled": "idmap" in options.EXTENSIONS}},
-        "netDevices": {"enabled": "net_devices" not in UNSUPPORTED},
+        "netDevices": {"enabled": True},
     }
 
 
-def _seccomp(*, enabled: bool) -> dict[str, Any]:
-    """The names are those that the readers take; a filter that is refused anyway needs none."""
-    if not enabled:
-        return {"enabled": False}
+def _seccomp(facts: Facts) -> dict[str, Any]:
+    """Actions, operators and flags are those that are compiled, architectures those of the spec.
+
+    Which of these the installed libseccomp knows depends on its version, and only it can tell.
+    """
+    from libpycontainer.seccomp import names
     from libpycontainer.spec.leaves import CHOICES
 
-    flags = list(CHOICES["seccomp flag"])
     return {
         "enabled": True,
-        "actions": sorted(CHOICES["seccomp action"]),
-        "operators": sorted(CHOICES["seccomp operator"]),
+        "actions": sorted(names.ACTIONS),
+        "operators": sorted(names.OPERATORS),
         "archs": sorted(CHOICES["seccomp architecture"]),
-        "knownFlags": flags,
-        "supportedFlags": flags,
+        "knownFlags": list(names.FLAGS),
+        "supportedFlags": [flag for flag in names.FLAGS if flag in facts.seccomp_flags],
     }
 
 

@@ -30,6 +30,12 @@ START: Final = ("executing", END)
 """What ``start`` hears on start.sock."""
 
 
+def with_listener(order: tuple[str, ...]) -> tuple[str, ...]:
+    """The order of an execution whose filter has a listener, which is answered with "continue"."""
+    assert order[-1] == END
+    return (*order[:-1], "listener", END)
+
+
 class Conversation:
     """One line to the other end, and how far the talk has come in ``order``."""
 
@@ -86,7 +92,11 @@ class Conversation:
     def _surprise(self, heard: str, word: str) -> ProtocolError:
         if heard == END:
             why = self._diagnosis()
-            waiting = {"started": "before it was cloned", "mounted": "while it made its mounts"}
+            waiting = {
+                "started": "before it was cloned",
+                "mounted": "while it made its mounts",
+                "listener": "before it had its seccomp filter",
+            }
             when = waiting.get(word, "before it was ready")
             text = f"the container's init died {when}"
             return ProtocolError(f"{text}: {why}" if why else text, op="conversation")

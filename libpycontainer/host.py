@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from libpycontainer import kernel
+
 NAMESPACE_FILES = {
     "pid": "pid",
     "network": "net",
@@ -20,11 +22,24 @@ NAMESPACE_FILES = {
 """The spec's namespace types and the files under /proc/PID/ns that stand for them."""
 
 
+SECCOMP_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": kernel.SECCOMP_FILTER_FLAG_LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": kernel.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    # Linux 5.19, and only together with the other one.
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": (
+        kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    ),
+}
+"""The spec's names of seccomp's flags, and what the kernel is asked about each."""
+
+
 class Facts:
     """One host as one caller sees it. Capability sets are bit masks (bit n is capability n).
 
     ``setgroups`` is false where /proc/self/setgroups says deny, as in a user namespace that an
-    unprivileged process made; ``kcore`` says whether this kernel has /proc/kcore. Every default is
+    unprivileged process made; ``kcore`` says whether this kernel has /proc/kcore;
+    ``seccomp_flags`` are the spec's flags that seccomp(2) takes here. Every default is
     that of an ordinary root on a current kernel, so that tests state only what matters to them.
     """
 
@@ -40,6 +55,7 @@ class Facts:
         "last_cap",
         "lsms",
         "namespaces",
+        "seccomp_flags",
         "setgroups",
     )
 
@@ -58,6 +74,7 @@ class Facts:
         namespaces: frozenset[str] = frozenset(NAMESPACE_FILES),
         setgroups: bool = True,
         kcore: bool = True,
+        seccomp_flags: frozenset[str] = frozenset(SECCOMP_FLAGS),
     ) -> None:
         self.kernel = kernel
         self.euid = euid
@@ -71,6 +88,7 @@ class Facts:
         self.namespaces = namespaces
         self.setgroups = setgroups
         self.kcore = kcore
+        self.seccomp_flags = seccomp_flags
 
     CAP_SYS_ADMIN = 21
 
@@ -138,6 +156,7 @@ def _setgroups() -> bool:
 
 def gather() -> Facts:
     """Read the facts off this host, now. :func:`facts` keeps the first answer."""
+    from libpycontainer import syscalls as sys_
     from libpycontainer.cgroups import hierarchies
 
     masks = _status_masks()
@@ -158,6 +177,9 @@ def gather() -> Facts:
         ),
         setgroups=_setgroups(),
         kcore=os.path.exists("/proc/kcore"),
+        seccomp_flags=frozenset(
+            name for name, flag in SECCOMP_FLAGS.items() if sys_.knows_seccomp_flag(flag)
+        ),
     )
 
 

@@ -11,9 +11,10 @@ from libpycontainer.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
+    from libpycontainer import syscalls as sys_
     from libpycontainer.cgroups.protocol import Manager
     from libpycontainer.spec.models import Hooks
 
@@ -91,6 +92,25 @@ def hook_rows(hooks: Hooks | None) -> dict[str, list[dict[str, Any]]]:
                 for hook in entries
             ]
     return rows
+
+
+def hand_over(
+    record: Mapping[str, Any], status: str
+) -> Callable[[sys_.Fd, int], None] | None:
+    """What sends the listener of a process's filter to the agent; ``None`` where there is none.
+
+    The agent is shown the container with that ``status``.
+    """
+    target = record.get("seccompAgent")
+    if target is None:
+        return None
+
+    def deliver(listener: sys_.Fd, pid: int) -> None:
+        from libpycontainer.seccomp import agent
+
+        agent.deliver(target, listener, state_document(record, status, record["pid"]), pid)
+
+    return deliver
 
 
 def run_poststop(record: Mapping[str, Any]) -> None:

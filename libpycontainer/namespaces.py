@@ -61,7 +61,8 @@ def _new(wanted: Sequence[Namespace], facts: Facts) -> dict[str, sys_.Fd]:
     if not wanted:
         return {}
     new = {namespace.type: namespace for namespace in wanted}
-    with _park("user" in new, "time" in new) as parked:
+    with sys_.Parked() as parked:
+        _park(parked, "user" in new, "time" in new)
         process = f"/proc/{parked.pid}"
         if "user" in new:
             _map_users(new["user"], parked.pid, facts)
@@ -75,9 +76,9 @@ def _new(wanted: Sequence[Namespace], facts: Facts) -> dict[str, sys_.Fd]:
         return fds
 
 
-def _park(user: bool, time: bool) -> sys_.Parked:
+def _park(parked: sys_.Parked, user: bool, time: bool) -> None:
     try:
-        return sys_.Parked(sys_.CLONE_NEWUSER if user else 0, sys_.CLONE_NEWTIME if time else 0)
+        parked.start(sys_.CLONE_NEWUSER if user else 0, sys_.CLONE_NEWTIME if time else 0)
     except OSError as error:
         hint = ""
         if error.errno in (1, 28):
@@ -113,8 +114,11 @@ def _only_self(namespace: Namespace, facts: Facts) -> bool:
 
 
 def _write(path: str, text: str) -> None:
+    """Write to a file of /proc, which has to be the kernel's (CVE-2019-16884 was a fake one)."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     with sys_.Fd(fd):
+        if sys_.filesystem_type(fd) != sys_.PROC_SUPER_MAGIC:
+            raise ContainerError(f"{path} is not in a procfs", op="write", path=path)
         try:
             os.write(fd, text.encode())
         except OSError as error:
@@ -168,7 +172,7 @@ def open_trees(wanted: Sequence[Tree]) -> list[sys_.Fd]:
             except OSError as error:
                 what = "id-map" if tree.uid_map and trees[-1:] else "copy"
                 raise ContainerError(
-                    f"cannot {what} the mounts at {tree.path}: {error.strerror}",
+                    f"{tree.title}: cannot {what} the mounts at {tree.path}: {error.strerror}",
                     op="open_tree",
                     path=tree.path,
                     errno=error.errno or 0,
@@ -182,7 +186,8 @@ def open_trees(wanted: Sequence[Tree]) -> list[sys_.Fd]:
 
 def _map_ids(fd: sys_.Fd, tree: Tree) -> None:
     """Show the files' owners through the mappings of a user namespace that exists for this only."""
-    with sys_.Parked(sys_.CLONE_NEWUSER) as parked:
+    with sys_.Parked() as parked:
+        parked.start(sys_.CLONE_NEWUSER)
         process = f"/proc/{parked.pid}"
         _write(f"{process}/gid_map", tree.gid_map)
         _write(f"{process}/uid_map", tree.uid_map)

@@ -23,6 +23,7 @@ from libpycontainer.kernel import (
     MOVE_MOUNT_T_EMPTY_PATH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
+    SECCOMP_SET_MODE_FILTER,
     WALL,
 )
 
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-EINTR = 4
+EINTR, EFAULT, ENOTDIR, EINVAL = 4, 14, 20, 22
 MAX_PACKET = 65536
 MAX_PACKET_FDS = 253
+_S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 class Fd:
@@ -188,30 +190,53 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, Fd | None]:
 
 
 class Parked:
-    """A child that sits in fresh namespaces so that they can be opened by path and kept by fd."""
+    """A child that sits in fresh namespaces so that they can be opened by path and kept by fd.
 
-    __slots__ = ("_keeper", "_stack", "pid", "pidfd")
+    It is started inside of the ``with`` block, which ends it: as with :class:`Child`, the kernel's
+    side notes it, so that a Ctrl-C right behind that finds everything that is to be cleaned up.
+    """
+
+    __slots__ = ("_keeper", "_pidfd", "_stack", "pid")
 
     STACK_SIZE = 32 * 1024
 
-    def __init__(self, clone_flags: int, unshare_flags: int = 0) -> None:
+    def __init__(self) -> None:
         self._stack = ffi.new("char[]", self.STACK_SIZE + 16)
+        self._pidfd, self._keeper = ffi.new("int *", -1), ffi.new("int *", -1)
+        self.pid = 0
+
+    def start(self, clone_flags: int, unshare_flags: int = 0) -> None:
+        """Make the child, and with it the namespaces; once for each object."""
         # clone wants the stack's top aligned to 16 bytes.
         base = self._stack + (-int(ffi.cast("uintptr_t", self._stack)) % 16)
-        pidfd, keeper = ffi.new("int *"), ffi.new("int *")
+        size, pidfd, keeper = self.STACK_SIZE, self._pidfd, self._keeper
         self.pid = _check(
-            lib.lpc_park(clone_flags, unshare_flags, base, self.STACK_SIZE, pidfd, keeper), "clone"
+            lib.lpc_park(clone_flags, unshare_flags, base, size, pidfd, keeper), "clone"
         )
-        self.pidfd = Fd(pidfd[0])
-        self._keeper = Fd(keeper[0])
 
     def __enter__(self) -> Parked:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._keeper.close()
-        os.waitid(os.P_PIDFD, self.pidfd.fileno(), os.WEXITED | WALL)
-        self.pidfd.close()
+        if self._keeper[0] < 0:
+            return
+        keeper, self._keeper[0] = self._keeper[0], -1
+        os.close(keeper)
+        try:
+            self._reap()
+        except BaseException:
+            # Interrupted; it ends at once, and its stack is ours to keep until then.
+            self._reap()
+            raise
+        finally:
+            os.close(self._pidfd[0])
+
+    def _reap(self) -> None:
+        try:
+            os.waitid(os.P_PIDFD, self._pidfd[0], os.WEXITED | WALL)
+        except ChildProcessError:
+            # The first time has succeeded, and the interrupt came right behind it.
+            pass
 
 
 class Finish:
@@ -221,6 +246,7 @@ class Finish:
         "ambient",
         "argv",
         "bounding",
+        "channel",
         "cwd",
         "effective",
         "env",
@@ -256,6 +282,7 @@ class Finish:
     no_new_privileges: bool
     filter: bytes
     filter_flags: int
+    channel: int
     fds: Sequence[int]
     rlimits: Sequence[tuple[int, int, int]]
 
@@ -295,7 +322,7 @@ def finish(request: Finish) -> tuple[int, str]:
     self.ambient, self.last_cap = request.ambient, request.last_cap
     self.no_new_privileges = int(request.no_new_privileges)
     self.filter, self.filter_length = program, len(request.filter) // 8
-    self.filter_flags = request.filter_flags
+    self.filter_flags, self.channel = request.filter_flags, request.channel
     self.fds, self.nfds = fds, len(request.fds)
     rlimits = ffi.new("uint64_t[]", [number for limit in request.rlimits for number in limit])
     self.rlimits, self.nrlimits = rlimits, len(request.rlimits)
@@ -319,9 +346,9 @@ def exit_status(pidfd: int) -> int | None:
 # ---- packets that carry descriptors ---------------------------------------------------------
 
 
-def send(sock: int, data: bytes, fds: Sequence[int] = (), flags: int = 0) -> None:
-    """Send one packet; the descriptors stay the caller's."""
-    _check(lib.lpc_send(sock, data, len(data), fds, len(fds), flags), "sendmsg")
+def send(sock: int, data: bytes, fds: Sequence[int] = (), flags: int = 0) -> int:
+    """Send one packet; the descriptors stay the caller's. Returns its length: a stream may cut."""
+    return _check(lib.lpc_send(sock, data, len(data), fds, len(fds), flags), "sendmsg")
 
 
 class Packet:
@@ -429,9 +456,19 @@ def clone_tree(directory: int, path: str, *, recursive: bool) -> Fd:
 
 
 def attach_tree(tree: int, target: int) -> None:
-    """Attach a detached mount to the place behind ``target`` (an O_PATH descriptor)."""
+    """Attach a detached mount to the place behind ``target`` (an O_PATH descriptor).
+
+    A file on a directory, or the reverse, is ENOTDIR, as for mount(2); the kernel says EINVAL.
+    """
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-    _check(lib.lpc_move_mount(tree, b"", target, b"", flags), "move_mount")
+    result = lib.lpc_move_mount(tree, b"", target, b"", flags)
+    if result == -EINVAL and _is_directory(tree) != _is_directory(target):
+        result = -ENOTDIR
+    _check(result, "move_mount")
+
+
+def _is_directory(fd: int) -> bool:
+    return os.fstat(fd).st_mode & _S_IFMT == _S_IFDIR
 
 
 def fsopen(name: str) -> Fd:
@@ -590,6 +627,12 @@ def ioctl(fd: int, request: int, argument: int = 0) -> int:
 def ioctl_buffer(fd: int, request: int, data: bytearray) -> int:
     """An ioctl whose argument points to ``data``, which the kernel may change in place."""
     return _check(lib.lpc_ioctl(fd, request, ffi.from_buffer(data)), "ioctl")
+
+
+def knows_seccomp_flag(flag: int) -> bool:
+    """Does this kernel take that SECCOMP_FILTER_FLAG? Nothing is loaded to find out."""
+    result = lib.lpc_seccomp(SECCOMP_SET_MODE_FILTER, flag, ffi.NULL)
+    return bool(result == -EFAULT)
 
 
 def bpf(command: int, attr: bytearray) -> int:

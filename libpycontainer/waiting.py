@@ -11,6 +11,8 @@ from libpycontainer.errors import ContainerError
 ENODATA = 61
 _EXIT_CODE_FIELD = 51
 _START_TIME_FIELD = 21
+_FLAGS_FIELD = 8
+_PF_FORKNOEXEC = 0x40
 
 
 class Identity:
@@ -37,6 +39,18 @@ def start_time(pid: int) -> int | None:
     """When a process was started (field 22 of man 5 proc_pid_stat), ``None`` when it is gone."""
     fields = _stat_fields(pid)
     return int(fields[_START_TIME_FIELD]) if fields else None
+
+
+def has_executed(process: Identity) -> bool:
+    """Has a process executed a program since it was cloned? Also told of one that has ended.
+
+    By a flag of the kernel's (PF_FORKNOEXEC), the only witness where a filter kept the process from
+    saying that its execve failed. True where nobody can tell any more: it is gone altogether.
+    """
+    fields = _stat_fields(process.pid)
+    if fields is None or int(fields[_START_TIME_FIELD]) != process.start_time:
+        return True
+    return not int(fields[_FLAGS_FIELD]) & _PF_FORKNOEXEC
 
 
 def is_alive(pid: int, started: int) -> bool:

@@ -61,6 +61,7 @@ look_for_test_programs() {
     if ! have busybox || ldd "$(command -v busybox)" >/dev/null 2>&1; then
         wanted+=(busybox-static)
     fi
+    ldconfig -p | grep -q 'libseccomp\.so\.2' || wanted+=(libseccomp2)
     have runc || wanted+=(runc)
     have script || wanted+=(bsdutils)
     have newuidmap || wanted+=(uidmap)

@@ -64,6 +64,8 @@ class Context:
         self.root: sys_.Fd | None = None
         """The container's root; every path inside it is resolved from here."""
         self.null: sys_.Fd | None = None
+        self.kernel_trees: dict[str, sys_.Fd] = {}
+        """What was mounted on /proc and /sys, whatever becomes of these names meanwhile."""
         self.program = ""
         self.args: list[str] = []
         self.env: list[str] = []

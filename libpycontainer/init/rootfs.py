@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from libpycontainer.init.context import Context
 
-EPERM, EEXIST, EXDEV, ENODEV, EINVAL = 1, 17, 18, 19, 22
+EPERM, EEXIST, EXDEV, ENODEV, EINVAL, ELOOP = 1, 17, 18, 19, 22, 40
 S_IFMT, S_IFCHR, S_IFBLK, S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 NODE_TYPES = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 NULL_DEVICE = os.makedev(1, 3)
@@ -111,13 +111,13 @@ def mount(
             sys_.mount_setattr(mounted.fileno(), set=set)
             sys_.mount_setattr(mounted.fileno(), set=tree_set, clear=tree_clear)
             _propagate(mounted, propagation)
-            _may_be_root(context, target, mounted)
+            _note(context, target, mounted)
             return
     with point, _new_filesystem(context, fstype, source, options, set) as mounted:
         if copy_up:
             copyup.copy_up(point.fileno(), mounted.fileno())
         _place(mounted, point, tree_set, tree_clear, propagation)
-        _may_be_root(context, target, mounted)
+        _note(context, target, mounted)
 
 
 def _new_filesystem(
@@ -164,10 +164,15 @@ def _mount_by_one_string(
 ) -> None:
     """The old way, for what fsconfig does not take: an overlay of many layers.
 
-    The mount point is still the one behind the descriptor: "/proc" is the host's own here.
+    The mount point is still the one behind the descriptor.
     """
     words = [key if value is None else f"{key}={escape(value)}" for key, value in options]
-    sys_.mount(source, f"/proc/self/fd/{point.fileno()}", fstype, 0, ",".join(words))
+    with paths.own_descriptors(context) as descriptors:
+        os.fchdir(descriptors.fileno())
+        try:
+            sys_.mount(source, str(point.fileno()), fstype, 0, ",".join(words))
+        finally:
+            os.chdir("/")
 
 
 def escape(value: str) -> str:
@@ -198,8 +203,9 @@ def _place(
     _propagate(mounted, propagation)
 
 
-def _may_be_root(context: Context, target: str, mounted: sys_.Fd) -> None:
+def _note(context: Context, target: str, mounted: sys_.Fd) -> None:
     """A mount on "/" is the root, for the mounts after it and for the program."""
+    paths.remember_tree(context, target, mounted.fileno())
     if context.root is not None and not paths.split(target):
         context.root.close()
         context.root = sys_.Fd(os.dup(mounted.fileno()))
@@ -254,7 +260,7 @@ def bind(
         make = paths.make_directory if paths.is_directory(copy) else paths.make_file
         with make(context, target) as point:
             _place(copy, point, tree_set, tree_clear, propagation)
-            _may_be_root(context, target, copy)
+            _note(context, target, copy)
 
 
 def remount_read_only(context: Context, target: str) -> None:
@@ -278,34 +284,54 @@ def make_device(
         try:
             os.mknod(name, NODE_TYPES[type] | mode, number, dir_fd=parent.fileno())
         except FileExistsError:
-            found = os.stat(name, dir_fd=parent.fileno(), follow_symlinks=False)
-            same = found.st_mode & S_IFMT == NODE_TYPES[type]
-            if not same or (type != "p" and found.st_rdev != number):
-                message = f"{context.title}: something else is in its place"
-                context.fail(message, op="make_device", path=path, errno=EEXIST)
-            _adopt_device(parent, name, mode, uid, gid)
+            _adopt_device(context, parent, path, NODE_TYPES[type], number, mode, uid, gid)
         else:
             if uid or gid:
                 os.chown(name, uid, gid, dir_fd=parent.fileno(), follow_symlinks=False)
 
 
-def _adopt_device(parent: sys_.Fd, name: str, mode: int, uid: int, gid: int) -> None:
+def _adopt_device(
+    context: Context,
+    parent: sys_.Fd,
+    path: str,
+    type: int,
+    number: int,
+    mode: int,
+    uid: int,
+    gid: int,
+) -> None:
     """The root file system's own node gets this mode and owner; one that is mounted there, which
     is the host's, stays as it is."""
-    resolve = sys_.RESOLVE_NO_XDEV | sys_.RESOLVE_NO_SYMLINKS
+    name = paths.split(path)[-1]
+    resolve = sys_.RESOLVE_BENEATH | sys_.RESOLVE_NO_SYMLINKS
+    mounted = False
     try:
-        node = sys_.openat2(parent.fileno(), name, os.O_PATH, resolve)
+        node = sys_.openat2(parent.fileno(), name, os.O_PATH, resolve | sys_.RESOLVE_NO_XDEV)
     except OSError as error:
-        if error.errno != EXDEV:
+        if error.errno not in (EXDEV, ELOOP):
             raise
-        return
+        mounted = True
+        node = sys_.openat2(parent.fileno(), name, os.O_PATH | os.O_NOFOLLOW, 0)
     with node:
         found = os.fstat(node.fileno())
-        # "/proc" is the host's own here; the owner first, as it takes bits of the mode away.
+        if found.st_mode & S_IFMT != type or (type != S_IFIFO and found.st_rdev != number):
+            message = f"{context.title}: something else is in its place"
+            context.fail(message, op="make_device", path=path, errno=EEXIST)
+        if not mounted:
+            _own_node(context, node, found, mode, uid, gid)
+
+
+def _own_node(
+    context: Context, node: sys_.Fd, found: os.stat_result, mode: int, uid: int, gid: int
+) -> None:
+    if (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (uid, gid, mode):
+        return
+    with paths.own_descriptors(context) as descriptors:
+        name, directory = str(node.fileno()), descriptors.fileno()
+        # The owner first, as it takes bits of the mode away.
         if (found.st_uid, found.st_gid) != (uid, gid):
-            os.chown(f"/proc/self/fd/{node.fileno()}", uid, gid)
-        if found.st_mode & 0o7777 != mode:
-            os.chmod(f"/proc/self/fd/{node.fileno()}", mode)
+            os.chown(name, uid, gid, dir_fd=directory)
+        os.chmod(name, mode, dir_fd=directory)
 
 
 def bind_device(context: Context, path: str, type: str, major: int, minor: int) -> None:
@@ -383,9 +409,12 @@ def move_root(context: Context) -> None:
 
 def _host_views(context: Context) -> list[str]:
     """Where procfs and sysfs are mounted outside the container's root, deepest first."""
-    root = os.readlink(f"/proc/self/fd/{context.root_fd()}")
+    with paths.own_descriptors(context) as descriptors:
+        root = os.readlink(str(context.root_fd()), dir_fd=descriptors.fileno())
     found = []
-    with open("/proc/self/mountinfo", "rb") as file:
+    with paths.host_procfs(context) as proc:
+        mountinfo = paths.open_in_procfs(proc, "self/mountinfo", os.O_RDONLY)
+    with open(mountinfo.detach(), "rb") as file:
         for line in file.read().decode("utf-8", "surrogateescape").splitlines():
             fields = line.split(" ")
             kind = fields[fields.index("-") + 1]
@@ -417,27 +446,24 @@ def read_only_root(context: Context) -> None:
 
 def read_only_path(context: Context, path: str) -> None:
     """A path that exists is mounted over itself, read-only; others need no protection."""
-    point = paths.open_if_there(context, path)
-    if point is None:
-        return
-    with point, sys_.clone_tree(point.fileno(), "", recursive=True) as copy:
-        sys_.mount_setattr(copy.fileno(), set=sys_.MOUNT_ATTR_RDONLY)
-        sys_.attach_tree(copy.fileno(), point.fileno())
+    for point in paths.open_to_seal(context, path):
+        with point, sys_.clone_tree(point.fileno(), "", recursive=True) as copy:
+            sys_.mount_setattr(copy.fileno(), set=sys_.MOUNT_ATTR_RDONLY)
+            sys_.attach_tree(copy.fileno(), point.fileno())
 
 
 def mask_path(context: Context, path: str) -> None:
     """A file is covered by /dev/null, a directory by an empty, read-only tmpfs."""
-    point = paths.open_if_there(context, path)
-    if point is None:
-        return
-    with point:
-        if paths.is_directory(point):
-            attributes = sys_.MOUNT_ATTR_RDONLY
-            with _new_filesystem(context, "tmpfs", "tmpfs", [("ro", None)], attributes) as cover:
-                sys_.attach_tree(cover.fileno(), point.fileno())
-            return
-        with sys_.clone_tree(_null_device(context), "", recursive=False) as cover:
+    for point in paths.open_to_seal(context, path):
+        with point, _cover(context, point) as cover:
             sys_.attach_tree(cover.fileno(), point.fileno())
+
+
+def _cover(context: Context, point: sys_.Fd) -> sys_.Fd:
+    if paths.is_directory(point):
+        attributes = sys_.MOUNT_ATTR_RDONLY
+        return _new_filesystem(context, "tmpfs", "tmpfs", [("ro", None)], attributes)
+    return sys_.clone_tree(_null_device(context), "", recursive=False)
 
 
 def _null_device(context: Context) -> int:

@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 
     from libpycontainer.init.context import Context
 
-ENOENT, ENOTDIR, ENOSYS, EACCES, EDQUOT = 2, 20, 38, 13, 122
+ENOENT, ENOSYS, EACCES, EDQUOT = 2, 38, 13, 122
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-S_IFMT, S_IFDIR, S_IFIFO = 0o170000, 0o040000, 0o010000
+S_IFMT, S_IFIFO = 0o170000, 0o010000
 
 # ---- before the clone, on the host's side ----------------------------------------------------
 
 
 def set_oom_score_adj(context: Context, value: int) -> None:
     """Written while /proc is still the host's own (CVE-2019-16884 was a fake one)."""
-    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    with sys_.Fd(fd):
-        os.write(fd, b"%d" % value)
+    with (
+        paths.host_procfs(context) as proc,
+        paths.open_in_procfs(proc, "self/oom_score_adj", os.O_WRONLY) as file,
+    ):
+        os.write(file.fileno(), b"%d" % value)
 
 
 def raise_rlimits(context: Context, limits: Sequence[tuple[str, int, int, int]]) -> None:
@@ -41,9 +43,12 @@ def forbid_tracing(context: Context) -> None:
     sys_.prctl(sys_.PR_SET_DUMPABLE, 0)
 
 
-def join(context: Context, fd: str, flags: int) -> None:
-    with context.take(fd) as namespace:
-        sys_.setns(namespace.fileno(), flags)
+def join(context: Context, fd: str, flags: int, keep: bool) -> None:
+    """Enter one namespace, or those of a process; ``keep`` its descriptor for a second time."""
+    if flags:
+        sys_.setns(context.fds[fd].fileno(), flags)
+    if not keep:
+        context.take(fd).close()
 
 
 # ---- identity --------------------------------------------------------------------------------
@@ -113,8 +118,8 @@ def write_sysctls(context: Context, values: Sequence[tuple[str, str]]) -> None:
         for key, value in values:
             # Slashes and dots may be swapped: "net/ipv4/conf/eth0.100/x" (man 8 sysctl).
             path = key if "/" in key.partition(".")[0] else key.replace(".", "/")
-            resolve = sys_.RESOLVE_BENEATH | sys_.RESOLVE_NO_SYMLINKS | sys_.RESOLVE_NO_XDEV
-            with sys_.openat2(mounted.fileno(), f"sys/{path}", os.O_WRONLY, resolve) as file:
+            resolve = sys_.RESOLVE_NO_SYMLINKS
+            with paths.open_in_procfs(mounted, f"sys/{path}", os.O_WRONLY, resolve=resolve) as file:
                 try:
                     os.write(file.fileno(), value.encode())
                 except OSError as error:
@@ -128,17 +133,7 @@ def _procfs(context: Context) -> sys_.Fd:
             sys_.fsconfig(filesystem.fileno(), sys_.FSCONFIG_CMD_CREATE)
             return sys_.fsmount(filesystem.fileno(), 0)
         except PermissionError:
-            return _own_procfs(context)
-
-
-def _own_procfs(context: Context) -> sys_.Fd:
-    """The container's /proc, which has to be one (CVE-2019-16884)."""
-    flags, resolve = os.O_PATH | os.O_DIRECTORY, sys_.RESOLVE_NO_SYMLINKS
-    proc = paths.open_inside(context, "/proc", flags, resolve=resolve)
-    if sys_.filesystem_type(proc.fileno()) != sys_.PROC_SUPER_MAGIC:
-        proc.close()
-        context.fail(f"{context.title}: /proc is not a procfs", path="/proc")
-    return proc
+            return paths.container_procfs(context)
 
 
 # ---- the conversation ------------------------------------------------------------------------
@@ -189,6 +184,7 @@ def run_hooks(
 
 def prepare_program(context: Context, args: list[str], env: list[str], cwd: str, uid: int) -> None:
     """Find the executable and the user's home now, so that ``create`` already reports a mistake."""
+    paths.forget_trees(context)
     variables = {entry.partition("=")[0]: entry.partition("=")[2] for entry in env}
     context.env = list(env)
     if not variables.get("HOME"):
@@ -213,7 +209,7 @@ def _resolve(context: Context, name: str, search: str, cwd: str) -> str:
     """execvp's search inside the container. Messages are runc's, which clients read."""
     quoted = f'exec: "{name}"'
     if "/" in name:
-        number = _executable_error(os.path.join(cwd, name))
+        number = paths.executable_error(os.path.join(cwd, name))
         if number == ENOENT:
             message = f"{quoted}: stat {name}: no such file or directory"
             context.fail(message, op="resolve", path=name, errno=number)
@@ -224,7 +220,7 @@ def _resolve(context: Context, name: str, search: str, cwd: str) -> str:
     denied = 0
     for directory in search.split(":"):
         candidate = os.path.join(cwd, directory or ".", name)
-        number = _executable_error(candidate)
+        number = paths.executable_error(candidate)
         if number == 0:
             return candidate
         if number == EACCES:
@@ -235,21 +231,13 @@ def _resolve(context: Context, name: str, search: str, cwd: str) -> str:
     context.fail(message, op="resolve", path=name, errno=ENOENT)
 
 
-def _executable_error(path: str) -> int:
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        return ENOENT if error.errno in (ENOENT, ENOTDIR) else error.errno or ENOENT
-    return 0 if mode & 0o111 and mode & S_IFMT != S_IFDIR else EACCES
-
-
 def set_exec_label(context: Context, attribute: str, label: str) -> None:
     """The LSM label that the next execve takes on."""
-    with _own_procfs(context) as proc:
-        resolve = sys_.RESOLVE_BENEATH | sys_.RESOLVE_NO_XDEV
-        path = f"self/attr/{attribute}"
-        with sys_.openat2(proc.fileno(), path, os.O_WRONLY, resolve) as file:
-            os.write(file.fileno(), label.encode())
+    with (
+        _procfs(context) as proc,
+        paths.open_in_procfs(proc, f"self/attr/{attribute}", os.O_WRONLY) as file,
+    ):
+        os.write(file.fileno(), label.encode())
 
 
 def _set_rlimit(context: Context, name: str, number: int, soft: int, hard: int) -> None:
@@ -295,6 +283,7 @@ def execute(
     request.inheritable, request.ambient, request.last_cap = inheritable, ambient, last_cap
     request.no_new_privileges = no_new_privileges
     request.filter, request.filter_flags = filter, filter_flags
+    request.channel = context.channel.fileno()
     request.fds, request.rlimits = fds, rlimits
     # With this word before it, end-of-file on the channel means that execve has happened.
     sys_.send(context.channel.fileno(), b"executing")
@@ -311,7 +300,7 @@ def execute(
 
 def _execve_reason(context: Context, number: int) -> str:
     reason = os.strerror(number).lower()
-    if number == ENOENT and _executable_error(context.program) == 0:
+    if number == ENOENT and paths.executable_error(context.program) == 0:
         # The file is there: what is missing is what it names, a script's or ELF's interpreter.
         return f"{reason} (the interpreter that it names is missing)"
     return reason

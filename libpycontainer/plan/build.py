@@ -39,9 +39,6 @@ _AFTER_CLONE = ("ipc", "cgroup")
 CLOCKS = {"monotonic": 1, "boottime": 7}
 CAP_NET_ADMIN = 12
 
-UNSUPPORTED = ("seccomp",)
-"""What of ``linux`` is refused as a whole; the features document says so too."""
-
 
 class Request:
     """What a plan depends on besides the configuration and the host's facts.
@@ -146,12 +143,13 @@ class Builder:
             return True
         return self.facts.privileged or not _maps_only_self(self.linux.gid_mappings)
 
-    def tree(self, path: str, *, recursive: bool, **mapping: Any) -> str:
+    def tree(self, path: str, title: str, *, recursive: bool, **mapping: Any) -> str:
         """Have the caller's side copy the mounts at ``path``; returns the descriptor's name.
 
         ``mapping`` makes it an id-mapped copy: see :class:`Tree`.
         """
-        tree = Tree(f"tree:{len(self.plan.trees)}", path, recursive=recursive, **mapping)
+        name = f"tree:{len(self.plan.trees)}"
+        tree = Tree(name, path, recursive=recursive, title=title, **mapping)
         self.plan.trees.append(tree)
         return tree.fd
 
@@ -203,12 +201,19 @@ def build_exec(
     if affinity and (step := scheduling.affinity_step(affinity.initial, "initial")):
         builder.plan.enter.append(step)
     process.enter_steps(builder, target)
+    # From inside of a cgroup namespace nobody may come into its groups from without, where
+    # namespaces are delegated to ("nsdelegate", as systemd mounts the hierarchy): after the clone.
+    later = join_flags & kernel.CLONE_NEWCGROUP
+    title = "enter the container's namespaces"
     builder.plan.enter.append(
-        Step("join", "enter the container's namespaces", fd="init", flags=join_flags)
+        Step("join", title, fd="init", flags=join_flags & ~later, keep=bool(later))
     )
     builder.plan.clone_flags = kernel.CLONE_PARENT
     builder.add(Step("await_continue", "wait until this process is on record"))
     builder.add(Step("join_cgroups", "enter the cgroups"))
+    if later:
+        title = "enter the container's cgroup namespace"
+        builder.add(Step("join", title, fd="init", flags=later, keep=False))
     if builder.maps_users:
         builder.add(
             Step("become_root", "become root of the user namespace", groups=builder.setgroups)
@@ -219,7 +224,12 @@ def build_exec(
         builder.add(step)
     elif affinity and affinity.initial:
         builder.add(Step("set_affinity", "run on every CPU that the cgroup has", cpus=[]))
-    builder.add(Step("use_root", "use the container's root"))
+    if builder.has_namespace("mount"):
+        builder.add(Step("use_root", "use the container's root"))
+    else:
+        # No setns leads to this root: without it the program would have the host's.
+        builder.add(Step("open_root", f"use the root {request.rootfs}", source=request.rootfs))
+        builder.add(Step("change_root", "chroot into the root"))
     if request.terminal:
         _console(builder, target, mount=False)
     scheduling.steps(builder, target)
@@ -274,7 +284,8 @@ def _namespaces(builder: Builder) -> None:
 def _join(namespace: Namespace) -> Step:
     where = namespace.path or "just made"
     title = f"enter the {namespace.type} namespace ({where})"
-    return Step("join", title, fd=namespace.fd, flags=CLONE_FLAGS[namespace.type])
+    flags = CLONE_FLAGS[namespace.type]
+    return Step("join", title, fd=namespace.fd, flags=flags, keep=False)
 
 
 def _new_user_namespace(builder: Builder) -> Namespace:
@@ -385,13 +396,6 @@ def _refuse_unsupported(builder: Builder) -> None:
     if builder.linux.net_devices and not facts.capabilities >> CAP_NET_ADMIN & 1:
         text = "$.linux.netDevices: moving network devices needs the capability CAP_NET_ADMIN"
         raise UnsupportedError(text, op="plan")
-    for name in UNSUPPORTED:
-        if name == "seccomp" and builder.request.filter:
-            continue
-        if getattr(builder.linux, name, None):
-            raise UnsupportedError(f"$.linux.{_camel(name)}: not supported yet", op="plan")
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join({"cpu": "CPU"}.get(part, part.capitalize()) for part in rest)
+    if builder.linux.seccomp and not builder.request.filter:
+        text = "$.linux.seccomp: the request has no program that was compiled from it"
+        raise UnsupportedError(text, op="plan")

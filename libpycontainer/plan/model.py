@@ -65,10 +65,10 @@ class Tree:
     """A detached copy of mounts, made by the caller's side as init may not see the source.
 
     With ``uid_map`` and ``gid_map`` (lines of "inside outside count") the copy is id-mapped, with
-    ``map_recursive`` the mounts below it as well.
+    ``map_recursive`` the mounts below it as well. ``title`` is that of the step that needs it.
     """
 
-    __slots__ = ("fd", "gid_map", "map_recursive", "path", "recursive", "uid_map")
+    __slots__ = ("fd", "gid_map", "map_recursive", "path", "recursive", "title", "uid_map")
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Tree:
         path: str,
         *,
         recursive: bool,
+        title: str,
         uid_map: str = "",
         gid_map: str = "",
         map_recursive: bool = False,
@@ -83,6 +84,7 @@ class Tree:
         self.fd = fd
         self.path = path
         self.recursive = recursive
+        self.title = title
         self.uid_map = uid_map
         self.gid_map = gid_map
         self.map_recursive = map_recursive

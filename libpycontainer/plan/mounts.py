@@ -65,13 +65,13 @@ def root_steps(builder: Builder) -> None:
     word = builder.linux.rootfs_propagation or "rslave"
     flag, recursive = options.propagation_flag(word, "$.linux.rootfsPropagation")
     builder.add(Step("set_propagation", f"make every mount {word}", flag=flag, recursive=recursive))
-    tree = ""
+    tree, title = "", f"attach the root {request.rootfs}"
     if builder.maps_users and builder.facts.privileged:
-        tree = builder.tree(request.rootfs, recursive=True)
+        tree = builder.tree(request.rootfs, title, recursive=True)
     builder.add(
         Step(
             "attach_root",
-            f"attach the root {request.rootfs}",
+            title,
             source=request.rootfs,
             tree=tree,
             # Unless nothing is shared, and nothing unbindable, any more.
@@ -134,13 +134,14 @@ def _bind(builder: Builder, mount: Mount, parsed: options.Options, index: int) -
         # Relative sources count from the bundle (config.md#mounts).
         source = f"{builder.request.bundle}/{source}"
     mapping = _id_mapping(builder, mount, parsed)
-    tree = ""
+    tree, title = "", f"bind {source} on {mount.destination}{_options_text(mount)}"
     if mapping or (builder.maps_users and builder.facts.privileged):
-        tree = builder.tree(source, recursive=parsed.recursive_bind, **mapping)
+        where = f"mounts[{index}]: {title}"
+        tree = builder.tree(source, where, recursive=parsed.recursive_bind, **mapping)
     builder.add(
         Step(
             "bind",
-            f"bind {source} on {mount.destination}{_options_text(mount)}",
+            title,
             source=source,
             tree=tree,
             target=mount.destination,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from libpycontainer.errors import Problem, SpecError
+from binascii import crc32
+
+from libpycontainer.errors import Problem, SpecError, UnsupportedError
 from libpycontainer.plan.model import Step
 
 TYPE_CHECKING = False
@@ -204,14 +206,15 @@ def _execute_arguments(
     groups: list[int] | None = list((user and user.additional_gids) or ())
     if not builder.setgroups:
         if groups:
-            problem = Problem("$.process.user.additionalGids", "setgroups is denied here")
-            raise SpecError([problem])
+            message = "additional groups cannot be set by a caller that maps no group but its own"
+            raise SpecError([Problem("$.process.user.additionalGids", message)])
         groups = None
     uid, gid = (user.uid, user.gid) if user else (0, 0)
     umask = DEFAULT_UMASK if user is None or user.umask is None else user.umask
     limits = rlimit_rows(process)
     bounds = "".join(f", {name} {soft}:{hard}" for name, _number, soft, hard in limits)
-    title = f"run it as {uid}:{gid}{bounds}"
+    filtered = _filter_title(builder, process)
+    title = f"run it as {uid}:{gid}{bounds}{filtered}"
     return title, {
         "cwd": process.cwd,
         "uid": uid,
@@ -230,6 +233,21 @@ def _execute_arguments(
         "nfds": nfds,
         "rlimits": [row[1:] for row in limits],
     }
+
+
+def _filter_title(builder: Builder, process: SpecProcess) -> str:
+    """The seccomp program in words, as nobody could read it."""
+    code = builder.request.filter
+    if not code:
+        return ""
+    admin = builder.facts.capabilities >> builder.facts.CAP_SYS_ADMIN & 1
+    if not (process.no_new_privileges or builder.maps_users or admin):
+        raise UnsupportedError(
+            "$.linux.seccomp: without process.noNewPrivileges, loading a filter needs the "
+            "capability CAP_SYS_ADMIN",
+            op="plan",
+        )
+    return f", under a seccomp filter of {len(code) // 8} instructions (CRC {crc32(code):08x})"
 
 
 def _environment(builder: Builder, process: SpecProcess) -> list[str]:

@@ -112,8 +112,14 @@ def record(name: str, data: object, *, source: str = "") -> Any:
 
 
 def dump(record: Any) -> dict[str, Any]:
-    """The JSON-shaped dict of a record (or of a typed model), to hand on or to store."""
-    made: dict[str, Any] = record.to_dict()
+    """The JSON-shaped dict of a record (or of a typed model), to hand on or to store.
+
+    Raises :class:`SpecError` for one that is nested too deeply.
+    """
+    try:
+        made: dict[str, Any] = record.to_dict()
+    except RecursionError:
+        raise SpecError([Problem("$", "nested too deeply")]) from None
     return made
 
 

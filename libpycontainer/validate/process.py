@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     ProcessCheck = Callable[[Process, Facts, str], Iterator[Problem]]
 
+UNCHANGED = 0xFFFFFFFF
+"""What setresuid and setgroups take for "leave it" (man 2 setresuid)."""
+
 
 def command(process: Process, facts: Facts, path: str) -> Iterator[Problem]:
     """config.md#process: an absolute cwd, and something to execute."""
@@ -33,14 +36,20 @@ def environment(process: Process, facts: Facts, path: str) -> Iterator[Problem]:
 
 
 def user(process: Process, facts: Facts, path: str) -> Iterator[Problem]:
-    """A umask has nine bits; a rootless container has no groups but its own."""
+    """A umask has nine bits; additional groups need setgroups."""
     who = process.user
     if who is None:
         return
+    named = [("uid", who.uid), ("gid", who.gid)]
+    named += [(f"additionalGids[{i}]", gid) for i, gid in enumerate(who.additional_gids or ())]
+    for name, number in named:
+        if number == UNCHANGED:
+            message = f"{number} is no id: the kernel takes it for -1, and would stay with root's"
+            yield Problem(f"{path}.user.{name}", message)
     if who.umask is not None and who.umask > 0o777:
         yield Problem(f"{path}.user.umask", f"{who.umask:#o} is more than 0o777")
-    if who.additional_gids and (facts.euid != 0 or not facts.setgroups):
-        message = "a container made without privilege cannot set additional groups"
+    if who.additional_gids and not facts.setgroups:
+        message = "additional groups cannot be set: setgroups is denied to the caller"
         yield Problem(f"{path}.user.additionalGids", message)
 
 

@@ -49,10 +49,12 @@ def memory(resources: LinuxResources, facts: Facts, path: str) -> Iterator[Probl
             yield Problem(f"{here}.swap", message)
     if limits.swappiness is not None and limits.swappiness > 100:
         yield Problem(f"{here}.swappiness", f"{limits.swappiness} is not between 0 and 100")
-    for name, kernel in (("kernel", limits.kernel), ("kernelTCP", limits.kernel_tcp)):
-        if kernel is not None:
-            message = "kernel memory cannot be limited any more, ignored"
-            yield Problem(f"{here}.{name}", message, warning=True)
+    if limits.kernel is not None:
+        message = "kernel memory cannot be limited any more, ignored"
+        yield Problem(f"{here}.kernel", message, warning=True)
+    if limits.use_hierarchy is False:
+        message = "memory is always accounted for hierarchically, ignored"
+        yield Problem(f"{here}.useHierarchy", message, warning=True)
 
 
 def cpu(resources: LinuxResources, facts: Facts, path: str) -> Iterator[Problem]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from importlib import import_module
 from typing import Any
 
 import jsonschema
@@ -20,7 +19,6 @@ from libpycontainer.cli import main, usage
 from libpycontainer.errors import SpecError, UnsupportedError
 from libpycontainer.host import Facts
 from libpycontainer.plan import Request, build, options
-from libpycontainer.plan.build import UNSUPPORTED
 from libpycontainer.plan.model import Plan
 from libpycontainer.spec import light
 from libpycontainer.spec.leaves import CHOICES
@@ -42,11 +40,9 @@ TABLE = OPTIONS.split()
 BESIDES = {"acl", "noacl", "rnodev"}
 # Files of ``linux`` that a switch of the document speaks of, each at its least.
 MINIMAL: dict[str, dict[str, Any]] = {
-    "intel_rdt": {"intelRdt": {"closID": "group"}},
-    "net_devices": {"netDevices": {"eth0": {}}},
-    "seccomp": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}},
+    "intelRdt": {"closID": "group"},
+    "netDevices": {"eth0": {}},
 }
-SWITCHES = {"intel_rdt": "intelRdt", "net_devices": "netDevices", "seccomp": "seccomp"}
 
 
 @pytest.fixture
@@ -195,26 +191,31 @@ def test_every_hook_of_the_list_is_planned_or_on_record(document: dict[str, Any]
 
 
 @pytest.mark.parametrize("name", MINIMAL)
-def test_a_switch_is_on_exactly_where_the_planner_does_it(
-    name: str, document: dict[str, Any]
-) -> None:
-    enabled = document["linux"][SWITCHES[name]]["enabled"]
-
-    assert enabled is (name not in UNSUPPORTED)
-    if not enabled:
-        with pytest.raises(UnsupportedError, match=SWITCHES[name]):
-            planned(**MINIMAL[name])
+def test_what_a_switch_speaks_of_is_planned(name: str, document: dict[str, Any]) -> None:
+    assert document["linux"][name]["enabled"] is True
+    assert planned(FACTS, **{name: MINIMAL[name]}).steps
 
 
-def test_seccomp_comes_with_its_names_as_soon_as_the_planner_does_it(
-    monkeypatch: pytest.MonkeyPatch, document: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(import_module("libpycontainer.plan.build"), "UNSUPPORTED", ())
-    seccomp = abilities.features(FACTS)["linux"]["seccomp"]
+def test_a_profile_is_not_planned_without_its_program() -> None:
+    with pytest.raises(UnsupportedError, match=r"linux\.seccomp"):
+        planned(seccomp={"defaultAction": "SCMP_ACT_ALLOW"})
+
+
+def test_seccomp_lists_what_a_profile_may_say(document: dict[str, Any]) -> None:
+    seccomp = document["linux"]["seccomp"]
 
     assert seccomp["enabled"] is True
-    assert set(seccomp["actions"]) == set(CHOICES["seccomp action"])
-    assert set(seccomp["supportedFlags"]) <= set(seccomp["knownFlags"])
+    for key, kind in (("actions", "action"), ("operators", "operator"), ("archs", "architecture")):
+        assert seccomp[key] == sorted(CHOICES[f"seccomp {kind}"])
+    assert seccomp["knownFlags"] == list(CHOICES["seccomp flag"])
+
+
+def test_a_seccomp_flag_is_supported_where_the_kernel_takes_it() -> None:
+    old = Facts(seccomp_flags=frozenset({"SECCOMP_FILTER_FLAG_LOG"}))
+    seccomp = abilities.features(old)["linux"]["seccomp"]
+
+    assert seccomp["supportedFlags"] == ["SECCOMP_FILTER_FLAG_LOG"]
+    assert len(seccomp["knownFlags"]) == 4
 
 
 @pytest.mark.parametrize("mode", abilities.features(FACTS)["linux"]["memoryPolicy"]["modes"])

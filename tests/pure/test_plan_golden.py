@@ -82,7 +82,7 @@ def test_a_plan_survives_its_way_to_init_and_is_the_same_every_time(name: str) -
 def test_every_descriptor_that_a_step_takes_is_made_before(name: str) -> None:
     made = PLANS[name]()
     steps = [*made.enter, *made.steps]
-    taken = [step.arguments["fd"] for step in steps if step.op == "join"]
+    taken = [s.arguments["fd"] for s in steps if s.op == "join" and not s.arguments["keep"]]
     taken += [step.arguments["tree"] for step in steps if step.arguments.get("tree")]
     held = [namespace.fd for namespace in made.namespaces] + [tree.fd for tree in made.trees]
     if name.startswith("exec-"):

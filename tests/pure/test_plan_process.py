@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libpycontainer import plan
-from libpycontainer.errors import SpecError
+from libpycontainer.errors import SpecError, UnsupportedError
 from libpycontainer.host import Facts
 from libpycontainer.plan import process
 from libpycontainer.spec import light
@@ -249,3 +249,23 @@ def test_the_seccomp_program_goes_to_the_last_step() -> None:
     wanted = cases.request(filter=program, filter_flags=2)
     arguments = plan.build(light.record("Spec", document), Facts(), wanted).steps[-1].arguments
     assert (arguments["filter"], arguments["filter_flags"]) == (program, 2)
+
+
+def test_the_title_tells_the_program_by_its_length_and_checksum() -> None:
+    document = cases.config()
+    document["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    wanted = cases.request(filter=cases.ALLOW_ALL * 3)
+    title = plan.build(light.record("Spec", document), Facts(), wanted).steps[-1].title
+    assert title.endswith(", under a seccomp filter of 3 instructions (CRC 288b99db)")
+
+
+def test_loading_a_filter_needs_a_right_or_no_new_privileges() -> None:
+    document = cases.config()
+    document["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    weak = Facts(capabilities=(1 << 41) - 1 & ~(1 << Facts.CAP_SYS_ADMIN))
+    wanted = cases.request(filter=cases.ALLOW_ALL)
+    assert plan.build(light.record("Spec", document), weak, wanted).steps
+    document["process"]["noNewPrivileges"] = False
+    with pytest.raises(UnsupportedError, match=r"linux\.seccomp.*CAP_SYS_ADMIN"):
+        plan.build(light.record("Spec", document), weak, wanted)
+    assert plan.build(light.record("Spec", document), Facts(), wanted).steps

@@ -95,7 +95,7 @@ def test_the_example_of_the_specification_is_valid_but_for_its_version_and_this_
     ]
     assert [problem.path for problem in problems if problem.warning] == [
         "$.linux.resources.memory.kernel",
-        "$.linux.resources.memory.kernelTCP",
+        "$.linux.resources.memory.useHierarchy",
     ]
 
 

@@ -78,6 +78,23 @@ def test_a_process_is_alive_until_it_ends_also_as_a_zombie() -> None:
         assert waiting.open_pidfd(process.pid, since) is None
 
 
+def test_whether_a_program_was_executed_is_seen_until_the_process_is_reaped() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    forked = waiting.Identity(child, started(child))
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert not waiting.has_executed(forked)
+    # Another process that had this number: nobody can tell any more.
+    assert waiting.has_executed(waiting.Identity(child, forked.start_time + 1))
+    os.waitpid(child, 0)
+    assert waiting.has_executed(forked)
+    with subprocess.Popen(["true"]) as process:
+        executed = waiting.Identity(process.pid, started(process.pid))
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert waiting.has_executed(executed)
+
+
 def test_a_number_that_came_to_mean_another_process_gives_no_pidfd() -> None:
     before = len(os.listdir("/proc/self/fd"))
     assert waiting.open_pidfd(os.getpid(), started(os.getpid()) + 1) is None

@@ -132,7 +132,7 @@ PROCESS = [
     ),
     Case(
         "$.process.user.additionalGids",
-        "without privilege",
+        "setgroups is denied",
         {"process.user.additionalGids": [1]},
         {"process.user.additionalGids": []},
         {"setgroups": False},
@@ -757,6 +757,31 @@ CONFINEMENT = [
                 )
             ]
         ),
+    ),
+    Case(
+        "$.linux.seccomp.defaultErrnoRet",
+        "has no errno",
+        seccomp(defaultErrnoRet=1),
+        seccomp(defaultAction="SCMP_ACT_TRACE", defaultErrnoRet=65535),
+    ),
+    Case(
+        "$.linux.seccomp.syscalls[0].errnoRet",
+        "has no errno",
+        seccomp(syscalls=[{**rule("SCMP_ACT_KILL", "mkdir"), "errnoRet": 1}]),
+        seccomp(syscalls=[{**rule("SCMP_ACT_ERRNO", "mkdir"), "errnoRet": 4094}]),
+    ),
+    Case(
+        "$.linux.seccomp.syscalls[0].errnoRet",
+        "between 0 and 4094",
+        seccomp(syscalls=[{**rule("SCMP_ACT_ERRNO", "mkdir"), "errnoRet": 4095}]),
+        seccomp(syscalls=[{**rule("SCMP_ACT_TRACE", "mkdir"), "errnoRet": 4095}]),
+    ),
+    Case(
+        "$.linux.seccomp.flags[0]",
+        "this kernel has no",
+        seccomp(flags=["SECCOMP_FILTER_FLAG_LOG"]),
+        seccomp(),
+        {"seccomp_flags": frozenset()},
     ),
     Case("$.linux.mountLabel", "not enabled", {"linux.mountLabel": "x"}, {"linux.mountLabel": ""}),
     *(
