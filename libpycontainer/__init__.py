@@ -23,11 +23,13 @@ The rooms, in the order in which they may import each other (upwards only):
     reaping.py hooks.py    the end of a child; running one hook
     init/             what becomes a container's init; executes steps, decides nothing
     store.py status.py waiting.py undo.py log.py    records, observation, ends, clean-up
-    interpreter.py namespaces.py conversation.py launch.py streams.py    from a plan to an init
+    seccomp/          a profile becomes a program for the kernel; its cache; the agent
+    interpreter.py spawner.py nursery.py    the sealed interpreter that inits are cloned from
+    namespaces.py conversation.py launch.py streams.py    from a plan to an init
     companions.py process.py communicate.py    a process to hold
     abilities.py notify.py    the features document; readiness passed on to systemd
     netlink.py network.py resctrl.py    devices lent to a container; its cache and bandwidth
-    limits.py lifecycle.py grouping.py    limits and their names; records and hooks; what lies inside of what
+    limits.py lifecycle.py grouping.py    limits; records and hooks; what lies inside of what
     creation.py joining.py deletion.py    create, exec and delete, in order
     updating.py events.py    a change of limits, and what limits do to a container
     container.py factory.py    the other two nouns

@@ -183,7 +183,7 @@ class Container:
         recorded = bool(self._record.get("created"))
         if self.is_group and recorded:
             return status_.observe_group(
-                occupied=bool(self.cgroup.pids()), frozen=self._frozen() is not None
+                occupied=self.cgroup.occupied(), frozen=self._frozen() is not None
             )
         alive = self._alive()
         frozen = alive and recorded and self._frozen() is not None
@@ -251,7 +251,10 @@ class Container:
                 log.warn(f"container {self.id} was not created to report its readiness")
             with _directory(self._entry) as directory:
                 try:
-                    launch.start_waiting_init(directory.fileno(), log.emit)
+                    # "creating", as runc and crun tell the agent of a container's first process.
+                    hand_over = lifecycle.hand_over(self._record, "creating")
+                    init = waiting.Identity(self._record["pid"], self._record["startTime"])
+                    launch.start_waiting_init(directory.fileno(), log.emit, init, hand_over)
                 except ContainerError:
                     self._end_init()
                     raise

@@ -72,8 +72,11 @@ class Creation:
         self.extra_env.append(notify.VARIABLE)
         return path
 
-    def plan(self, manager: Manager, nfds: int) -> Plan:
-        """Check the configuration against this host and resolve it into steps."""
+    def plan(self, manager: Manager, nfds: int, *, dry: bool = False) -> Plan:
+        """Check the configuration against this host and resolve it into steps.
+
+        ``dry`` leaves nothing behind, not even what would only save work the next time.
+        """
         check(self.spec, self.facts)
         self.record = self._record(manager)
         request = Request(
@@ -89,11 +92,27 @@ class Creation:
             cgroup_mounts=manager.mounts(),
             read_only_tree=self.read_only_tree,
             extra_env=self.extra_env,
+            **self._filter(dry),
         )
         plan = build(self.spec, self.facts, request)
         for warning in plan.warnings:
             log.warn(warning)
         return plan
+
+    def _filter(self, dry: bool) -> dict[str, Any]:
+        """The seccomp filter, for the request; for the record, the agent that answers for it."""
+        section = (self.document.get("linux") or {}).get("seccomp")
+        if not section:
+            return {}
+        from libpycontainer.seccomp import cache, names
+
+        if names.notifies(section):
+            from libpycontainer.seccomp import agent
+
+            self.record["seccompAgent"] = agent.on_record(section)
+            if not dry:
+                agent.check(self.record["seccompAgent"])
+        return cache.for_request(section, None if dry else self.factory.root)
 
     @property
     def resources(self) -> LinuxResources | None:
@@ -101,7 +120,7 @@ class Creation:
 
     def manager(self) -> Manager:
         path = self.spec.linux.cgroups_path if self.spec.linux else None
-        return grouping.place(self.factory, self.id, path)
+        return grouping.place(self.factory, self.id, path, self.spec.annotations)
 
     def _record(self, manager: Manager) -> dict[str, Any]:
         record = lifecycle.new_record(self.id, self.spec.oci_version, self.bundle, manager)
@@ -123,7 +142,7 @@ class Creation:
             streams = self.process.open_streams()
             undo.push(streams.close)
             # Then at once, so that the interpreter boots while everything below is found out.
-            spawner = launch.Spawner(self.factory.interpreter())
+            spawner = self.factory.spawner()
             undo.push(spawner.close)
             spawner.start()
             parents = grouping.Parents(self.factory, self.id)
@@ -147,9 +166,6 @@ class Creation:
             undo.push(manager.destroy)
             if manager.mode != "none":
                 undo.push(manager.kill)
-            owner = cgroup_owner(self.spec, self.facts)
-            if owner is not None:
-                manager.give_to(owner)
             going = launch.Launch(spawner, conversation.CREATE, log.emit)
             undo.push(going.abort)
             self._clone(going, plan, manager, entry, streams)
@@ -176,7 +192,8 @@ class Creation:
         fds = dict(streams.fds)
         made = launch.gather_fds(plan, self.facts, fds)
         try:
-            made += launch.cgroup_fds(manager, fds)
+            entrances = launch.cgroup_fds(manager, fds)
+            made += entrances
             fds["start"] = listener = listen_for_start(entry)
             made.append(listener)
             going.clone(plan, fds)
@@ -186,7 +203,16 @@ class Creation:
         streams.close_theirs()
         self.record["pid"] = going.pid
         self.record["startTime"] = waiting.start_time(going.pid)
+        self.record["cgroup"] = manager.record()
         entry.save(self.record)
+        if not entrances:
+            manager.add(going.pid)
+            self.record["cgroup"] = manager.record()
+            entry.save(self.record)
+        # Not before the clone, which none but the group's owner may make go there.
+        owner = cgroup_owner(self.spec, self.facts)
+        if owner is not None:
+            manager.give_to(owner)
         if "intelRdt" in self.record:
             from libpycontainer import resctrl
 

@@ -19,6 +19,7 @@ from libpycontainer.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from libpycontainer.cgroups.protocol import Manager
@@ -75,7 +76,12 @@ def place_inside(factory: Factory, id: str, cgroups_path: str | None) -> Manager
     return open_manager_below(parent.cgroup, cgroups_path or id.rpartition("/")[2])
 
 
-def place(factory: Factory, id: str, cgroups_path: str | None) -> Manager:
+def place(
+    factory: Factory,
+    id: str,
+    cgroups_path: str | None,
+    annotations: Mapping[str, str] | None = None,
+) -> Manager:
     """Decide where the cgroups of a container or a group will be. Nothing is made yet."""
     if "/" in id:
         return place_inside(factory, id, cgroups_path)
@@ -86,6 +92,8 @@ def place(factory: Factory, id: str, cgroups_path: str | None) -> Manager:
         facts,
         parent=factory.cgroup_parent,
         rootless=not facts.privileged,
+        systemd=factory.systemd_cgroup,
+        annotations=annotations,
     )
 
 
@@ -118,6 +126,7 @@ def make_group(
         # Without rules of its own a group allows what its parent does; the devices that every
         # container has are for each container to say.
         manager.apply(resources, devices=resources is not None and resources.devices is not None)
+        record["cgroup"] = manager.record()
         record["created"] = lifecycle.now()
         entry.save(record)
         undo.commit()

@@ -13,7 +13,7 @@ import sys
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import InterpreterError
 
-BOOT = "import sys;sys.path+={paths!r};from libpycontainer.init.main import main;main()"
+BOOT = "import sys;sys.path+={paths!r};from libpycontainer.init.main import {entry} as run;run()"
 
 
 def find(given: str | None = None) -> str:
@@ -44,8 +44,8 @@ def find(given: str | None = None) -> str:
     )
 
 
-def command(path: str) -> list[str]:
-    """The arguments that turn an interpreter into a spawner.
+def command(path: str, entry: str = "main") -> list[str]:
+    """The arguments that turn an interpreter into a spawner; ``entry`` as in init/main.py.
 
     Isolated, without site: nothing of the user's environment, current directory or site-packages
     decides what it imports. Our own package and cffi's backend are looked up after the standard
@@ -56,7 +56,7 @@ def command(path: str) -> list[str]:
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     backend = os.path.dirname(os.path.abspath(_cffi_backend.__file__))
     paths = [package] if package == backend else [package, backend]
-    return [path, "-I", "-S", "-X", "utf8", "-c", BOOT.format(paths=paths)]
+    return [path, "-I", "-S", "-X", "utf8", "-c", BOOT.format(paths=paths, entry=entry)]
 
 
 def environment() -> list[str]:

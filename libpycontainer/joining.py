@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libpycontainer import companions, conversation, host, launch, log, waiting
+from libpycontainer import companions, conversation, host, launch, lifecycle, log, waiting
 from libpycontainer import syscalls as sys_
 from libpycontainer.creation import give_pipes
 from libpycontainer.errors import SpecError, StatusError
@@ -12,12 +12,15 @@ from libpycontainer.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from libpycontainer.container import Container
     from libpycontainer.errors import Problem
     from libpycontainer.factory import Factory
     from libpycontainer.host import Facts
     from libpycontainer.process import Process
     from libpycontainer.spec.models import Process as SpecProcess
+    from libpycontainer.spec.models import Spec
 
 
 def join(factory: Factory, container: Container, process: Process) -> None:
@@ -26,7 +29,7 @@ def join(factory: Factory, container: Container, process: Process) -> None:
     with Undo() as undo:
         streams = process.open_streams()
         undo.push(streams.close)
-        spawner = launch.Spawner(factory.interpreter())
+        spawner = factory.spawner()
         undo.push(spawner.close)
         spawner.start()
         spec = container.spec
@@ -38,20 +41,26 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         request = Request(
             container.id,
             bundle=container.bundle,
+            rootfs=container._record["rootfs"],
             nfds=streams.nfds,
             terminal=process.terminal,
             console_size=process.console_size,
+            **_filter(factory, spec),
         )
         plan = build_exec(spec, target, facts, request, join_flags=join_flags(spec))
         for warning in plan.warnings:
             log.warn(warning)
-        going = launch.Launch(spawner, conversation.EXEC, log.emit)
+        hand_over = lifecycle.hand_over(container._record, "running")
+        order: tuple[str, ...] = conversation.EXEC
+        if hand_over is not None:
+            order = conversation.with_listener(order)
+        going = launch.Launch(spawner, order, log.emit)
         undo.push(going.abort)
         fds = dict(streams.fds)
         init_pid = container._record["pid"]
         with _init_pidfd(container) as init:
             fds["init"] = init
-            made = launch.exec_cgroup_fds(container.cgroup, init_pid, fds)
+            made = launch.cgroup_fds(container.cgroup, fds, beside=init_pid, below=process.cgroup)
             try:
                 going.clone(plan, fds)
             finally:
@@ -59,6 +68,8 @@ def join(factory: Factory, container: Container, process: Process) -> None:
                     fd.close()
         streams.close_theirs()
         started = waiting.start_time(going.pid)
+        if not made:
+            container.cgroup.add(going.pid)
         if "intelRdt" in container._record:
             from libpycontainer import resctrl
 
@@ -67,14 +78,25 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         going.talk.expect("executing")
         if streams.console is not None:
             process.attach_console(streams.receive_console())
-        going.talk.expect(conversation.END)
         identity = waiting.Identity(going.pid, started or 0)
+        launch.await_execution(going.talk, identity, hand_over)
         process.attach(identity, going.copy_pidfd(), streams)
         companions.add(waiting.Identity(init_pid, container._record["startTime"]), process)
         undo.commit()
     going.close()
     streams.close()
     spawner.close()
+
+
+def _filter(factory: Factory, spec: Spec) -> dict[str, Any]:
+    """The container's own filter, for the request."""
+    section = spec.linux.seccomp if spec.linux else None
+    if section is None:
+        return {}
+    from libpycontainer.seccomp import cache
+    from libpycontainer.spec import light
+
+    return cache.for_request(light.dump(section), factory.root)
 
 
 def check_process(target: SpecProcess, facts: Facts) -> list[Problem]:

@@ -1,13 +1,12 @@
-"""From a plan to a running init: descriptors, the spawner, the request, the first words."""
+"""From a plan to a running init: descriptors, the request, the first words."""
 
 from __future__ import annotations
 
-import marshal
 import os
 
-from libpycontainer import conversation, interpreter, namespaces, reaping
+from libpycontainer import conversation, namespaces, reaping, waiting
 from libpycontainer import syscalls as sys_
-from libpycontainer.errors import ContainerError, InterpreterError, ProtocolError, StepError
+from libpycontainer.errors import ContainerError, ProtocolError, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,110 +15,9 @@ if TYPE_CHECKING:
     from libpycontainer.cgroups.protocol import Manager
     from libpycontainer.host import Facts
     from libpycontainer.plan import Plan
+    from libpycontainer.spawner import Spawner
 
 KILL = 9
-
-
-class Spawner:
-    """A sealed interpreter that waits for one request.
-
-    It boots while the caller still plans. :meth:`close` it on every path, from before
-    :meth:`start`: an unused one sees end-of-file and leaves, one that hangs is killed.
-
-    The conversation is not held on the line that it is started with, but on one that it makes
-    itself: a copy of *our* other end could live on in a child that some thread of this program
-    forks meanwhile, and then nobody's death would be heard.
-    """
-
-    def __init__(self, interpreter_path: str) -> None:
-        self.path = interpreter_path
-        self._child = sys_.Child()
-        self._line: sys_.Fd | None = None
-        self._errors = sys_.memfd("spawner-stderr")
-        self.socket: sys_.Fd | None = None
-        """The conversation's line, from :meth:`request` on."""
-
-    def start(self) -> None:
-        """Execute the interpreter. Raises :class:`InterpreterError`."""
-        self._line, theirs = sys_.socketpair()
-        null = sys_.Fd(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
-        with theirs, null, interpreter.seal(self.path) as executable:
-            fds = [null.fileno(), null.fileno(), self._errors.fileno(), theirs.fileno()]
-            try:
-                sys_.spawn(
-                    interpreter.command(self.path),
-                    interpreter.environment(),
-                    fds,
-                    executable=executable.fileno(),
-                    block_signals=True,
-                    child=self._child,
-                )
-            except OSError as error:
-                raise InterpreterError(
-                    f"cannot start the interpreter {self.path}: {error.strerror}",
-                    path=self.path,
-                    errno=error.errno or 0,
-                ) from None
-
-    def request(self, plan: Plan, fds: Mapping[str, sys_.Fd | int]) -> None:
-        """Send the plan and its descriptors, which stay the caller's."""
-        self.socket = self._greet()
-        with sys_.sealed_memfd("plan", plan.serialise()) as memory:
-            names = ["plan", *fds]
-            numbers = [memory.fileno(), *(_number(fd) for fd in fds.values())]
-            head = marshal.dumps(names, 2)
-            try:
-                for first in range(0, len(numbers), sys_.MAX_PACKET_FDS):
-                    chunk = numbers[first : first + sys_.MAX_PACKET_FDS]
-                    sys_.send(self.socket.fileno(), head if first == 0 else b"more", chunk)
-            except (BrokenPipeError, ConnectionResetError):
-                raise ProtocolError(self._died(), op="spawn") from None
-
-    def _greet(self) -> sys_.Fd:
-        """Wait until it has booted, or died; take the line that it made."""
-        assert self._line is not None
-        ended = reaping.wait_any([self._line.fileno(), self._child.fileno()], None)
-        if self._line.fileno() in ended:
-            _hello, received = sys_.receive(self._line.fileno())
-            if received:
-                return received[0]
-        raise ProtocolError(self._died(), op="spawn")
-
-    def diagnosis(self) -> str:
-        """What the interpreter printed, if it got that far only: a missing library, say."""
-        text = os.pread(self._errors.fileno(), 2000, 0).decode("utf-8", "replace").strip()
-        return text.splitlines()[-1] if text else ""
-
-    def _died(self) -> str:
-        said = self.diagnosis()
-        detail = f": {said}" if said else ""
-        return f"the interpreter {self.path} died before it took the request{detail}"
-
-    def reap(self) -> None:
-        """Wait for the spawner's end, which follows its "started" at once."""
-        if self._child.started:
-            try:
-                reaping.reap(self._child.fileno())
-            except OSError:
-                # Somebody's waitpid(-1) took it, and the kernel is too old to tell: it is gone.
-                pass
-
-    def close(self) -> None:
-        for fd in (self.socket, self._line):
-            if fd is not None:
-                fd.close()
-        if self._child.started:
-            try:
-                sys_.send_signal(self._child.fileno(), KILL)
-            except ProcessLookupError:
-                pass
-            self.reap()
-            self._child.close()
-        self._errors.close()
-
-
-def _number(fd: sys_.Fd | int) -> int:
-    return fd if isinstance(fd, int) else fd.fileno()
 
 
 class Launch:
@@ -207,47 +105,36 @@ class Launch:
             return
 
 
-def cgroup_fds(manager: Manager, fds: dict[str, sys_.Fd | int]) -> list[sys_.Fd]:
-    """How init gets into its cgroups: cloned into the v2 one, by its own hand into the others.
+def cgroup_fds(
+    manager: Manager,
+    fds: dict[str, sys_.Fd | int],
+    *,
+    beside: int | None = None,
+    below: str | Mapping[str, str] | None = None,
+) -> list[sys_.Fd]:
+    """How a process gets into its cgroups: cloned into the v2 one, by its own hand into the others.
 
-    Returns the descriptors, also added to ``fds``, which the caller closes.
+    ``beside`` is the container's init, for one more process than that, which may ask for groups
+    ``below`` the container's. Returns the descriptors, also added to ``fds``, which the caller
+    closes.
     """
     made: list[sys_.Fd] = []
-    directory = manager.clone_fd()
+    if below is None:
+        # From inside of a cgroup namespace that is joined nobody may be cloned out of another group
+        # into one of it ("nsdelegate"); what counts for a file is who opened it.
+        directory = None if "ns:cgroup" in fds else manager.clone_fd(beside)
+        joined = manager.join_fds(beside, cloned=directory is not None)
+    else:
+        from libpycontainer.cgroups import entering
+
+        directory, joined = entering.open_below(manager, below, beside)
     if directory is not None:
         fds["cgroup"] = owned = sys_.Fd(directory)
         made.append(owned)
-    for index, number in enumerate(manager.join_fds(cloned=directory is not None)):
+    for index, number in enumerate(joined):
         fds[f"cgroup:{index}"] = owned = sys_.Fd(number)
         made.append(owned)
     return made
-
-
-def exec_cgroup_fds(manager: Manager, init: int, fds: dict[str, sys_.Fd | int]) -> list[sys_.Fd]:
-    """:func:`cgroup_fds` for one more process, which may not enter a v2 group that was divided.
-
-    A group with controllers enabled below it holds no processes itself (man 7 cgroups, "no
-    internal processes"), so the process goes where init went.
-    """
-    made = cgroup_fds(manager, fds)
-    group = manager.paths().get("")
-    if group is not None and manager.mode == "v2" and _is_divided(group):
-        from libpycontainer.cgroups import hierarchies
-
-        path = hierarchies.unified_path(init)
-        if path is not None:
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-            fds["cgroup"] = owned = sys_.Fd(os.open(path, flags))
-            made.append(owned)
-    return made
-
-
-def _is_divided(group: str) -> bool:
-    try:
-        with open(os.path.join(group, "cgroup.subtree_control"), "rb") as file:
-            return bool(file.read().strip())
-    except OSError:
-        return False
 
 
 def end(pidfd: sys_.Fd) -> None:
@@ -282,11 +169,17 @@ def gather_fds(plan: Plan, facts: Facts, fds: dict[str, sys_.Fd | int]) -> list[
     return made
 
 
-def start_waiting_init(directory: int, log: Callable[[str, str], None]) -> None:
+def start_waiting_init(
+    directory: int,
+    log: Callable[[str, str], None],
+    init: waiting.Identity,
+    hand_over: Callable[[sys_.Fd, int], None] | None = None,
+) -> None:
     """Tell the init that waits on ``directory``'s start.sock to become its program.
 
-    Raises what init reports (:class:`StepError`, :class:`ExecutableError`,
-    :class:`HookError`), :class:`ProtocolError` when it dies on the way.
+    ``init`` is that process, ``hand_over`` as for :func:`await_execution`. Raises what init
+    reports (:class:`StepError`, :class:`ExecutableError`, :class:`HookError`),
+    :class:`ProtocolError` when it dies on the way.
     """
     socket = connect_start_socket(directory)
     if socket is None:
@@ -296,9 +189,40 @@ def start_waiting_init(directory: int, log: Callable[[str, str], None]) -> None:
             sys_.send(socket.fileno(), b"start")
         except OSError:
             raise ProtocolError("the container's init died before it was started") from None
-        talk = conversation.Conversation(socket, conversation.START, log=log)
+        order: tuple[str, ...] = conversation.START
+        if hand_over is not None:
+            order = conversation.with_listener(order)
+        talk = conversation.Conversation(socket, order, log=log)
         talk.expect("executing")
-        talk.expect(conversation.END)
+        await_execution(talk, init, hand_over)
+
+
+def await_execution(
+    talk: conversation.Conversation,
+    process: waiting.Identity,
+    hand_over: Callable[[sys_.Fd, int], None] | None,
+) -> None:
+    """Hear out an "executing" process until its execve has happened.
+
+    ``hand_over`` is given the listener of its seccomp filter, where it has one, and its pid; the
+    process waits until then. Raises :class:`StepError` when no program was executed.
+    """
+    if hand_over is not None:
+        _fields, received = talk.expect("listener")
+        if len(received) != 1:
+            for fd in received:
+                fd.close()
+            raise ProtocolError("init's report of its listener is malformed", op="seccomp")
+        with received[0] as listener:
+            hand_over(listener, process.pid)
+        talk.proceed()
+    talk.expect(conversation.END)
+    if not waiting.has_executed(process):
+        raise StepError(
+            "the program was not executed: init ended at its last step without a word, as it does "
+            "where the seccomp filter refuses execve, or the report that execve failed",
+            op="execve",
+        )
 
 
 def is_waiting(directory: int) -> bool:

@@ -28,6 +28,9 @@ class Process:
     ``capabilities`` are names for the bounding, effective and permitted sets; ``rlimits`` maps
     names such as ``"RLIMIT_NOFILE"`` to ``(soft, hard)``.
 
+    ``cgroup`` is for :meth:`Container.exec`: a group below the container's own, which is there
+    already, or on v1 a mapping of controllers to such paths.
+
     ``stdin``, ``stdout`` and ``stderr`` are subprocess's: ``None`` inherits, ``PIPE``, ``DEVNULL``,
     ``STDOUT``, a descriptor or a file. With ``terminal`` the process gets a pseudo terminal: its
     master is sent to ``console_socket`` or else kept as :attr:`console`. ``pass_fds`` become 3, 4
@@ -64,8 +67,10 @@ class Process:
         oom_score_adj: int | None = None,
         apparmor_profile: str | None = None,
         selinux_label: str | None = None,
+        cgroup: str | Mapping[str, str] | None = None,
     ) -> None:
         self.args = list(args)
+        self.cgroup = cgroup
         self._changes: dict[str, Any] = {
             "env": _env_list(env),
             "cwd": cwd,

@@ -40,6 +40,9 @@ class NoManager:
     def create(self, resources: LinuxResources | None = None) -> None:
         self._refuse_limits(resources)
 
+    def give_to(self, uid: int) -> None:
+        return
+
     def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
         self._refuse_limits(resources)
 
@@ -67,17 +70,20 @@ class NoManager:
                 errno=errno.EPERM if self.rootless else errno.ENOENT,
             )
 
-    def clone_fd(self) -> int | None:
+    def clone_fd(self, beside: int | None = None) -> int | None:
         return None
 
     def add(self, pid: int, *, cloned: bool = False) -> None:
         return
 
-    def join_fds(self, *, cloned: bool = False) -> tuple[int, ...]:
+    def join_fds(self, beside: int | None = None, *, cloned: bool = False) -> tuple[int, ...]:
         return ()
 
     def pids(self, recursive: bool = True) -> list[int]:
         return []
+
+    def occupied(self) -> bool:
+        return False
 
     def freeze(self) -> None:
         raise CgroupError("cannot freeze a container without a cgroup", op="freeze")

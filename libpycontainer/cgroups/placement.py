@@ -98,6 +98,28 @@ def place(
     )
 
 
+def delegated(
+    found: Sequence[Hierarchy], mode: str, container_id: str, parent: str | None
+) -> tuple[Group, ...]:
+    """The group in every hierarchy in which a caller without privilege may make one.
+
+    That is under ``parent`` or, where an absolute one is not the caller's to use, under the
+    caller's own group.
+    """
+    groups: list[Group] = []
+    for one in found:
+        for start in dict.fromkeys((parent, (parent or "").lstrip("/"))):
+            try:
+                placed = place((one,), mode, None, container_id, start)
+            except CgroupError:
+                # Its own group is out of sight.
+                continue
+            if placed and writable(placed[0]):
+                groups += placed
+                break
+    return tuple(sorted(groups, key=lambda group: group.version))
+
+
 def below(parent: Group, path: str) -> Group:
     """The group ``path`` below ``parent``'s."""
     inner = clean(path.lstrip("/"))
@@ -135,6 +157,10 @@ def writable(group: Group) -> bool:
     directory = group.directory
     while not os.path.isdir(directory) and len(directory) > len(group.base):
         directory = os.path.dirname(directory)
+    return _may_divide(directory)
+
+
+def _may_divide(directory: str) -> bool:
     return all(
         os.access(path, os.W_OK, effective_ids=True)
         for path in (directory, directory + "/cgroup.procs")
@@ -150,9 +176,14 @@ def _start(hierarchy: Hierarchy, mode: str, inner: str) -> str:
             op="place",
             path=hierarchy.mountpoint,
         )
+    if mode != "v2":
+        return own
     # On v2 the caller's own group holds processes (the caller at least), so the kernel lets it
-    # have no controllers for its children: runc takes its parent, and so do we.
-    return os.path.dirname(own) if mode == "v2" else own
+    # have no controllers for its children: runc takes its parent, and so do we. Where the caller
+    # may not do so, his own group is what was delegated to him, see dividing.py.
+    beside = os.path.dirname(own)
+    mounted = hierarchy.mountpoint.rstrip("/")
+    return own if not _may_divide(mounted + beside) and _may_divide(mounted + own) else beside
 
 
 def _join(first: str, second: str) -> str:

@@ -35,7 +35,8 @@ class Manager(Protocol):
     def record(self) -> dict[str, Any]:
         """Everything another process needs to manage this group, as JSON values.
 
-        Known before :meth:`create`: saved first, it lets anybody clean up a half-made set.
+        Known before :meth:`create`: saved first, it lets anybody clean up a half-made set. A unit
+        of systemd's is known better once it is there, so it is saved again then.
         """
 
     def paths(self) -> dict[str, str]:
@@ -47,9 +48,19 @@ class Manager(Protocol):
     def create(self, resources: LinuxResources | None = None) -> None:
         """Make the group in every hierarchy; all of them or none.
 
-        ``resources`` only tells v2 which kinds of controllers will be asked for, so that a
-        threaded subtree is refused early. An existing group is used when it is empty; one with
-        processes in it, or a frozen one, is refused.
+        ``resources`` only tells v2 which controllers will be asked for: a threaded subtree is
+        refused early, and processes of a parent that are in the way (the kernel gives no
+        controllers to the children of a group with processes) are moved into a group below it,
+        if that parent is the caller's own group or a container's. An existing group is used
+        when it is empty; one with processes in it, or a frozen one, is refused.
+        """
+
+    def give_to(self, uid: int) -> None:
+        """Let the user ``uid``, as this host counts, divide the group among its own processes.
+
+        On v2 the directory and the files of /sys/kernel/cgroup/delegate become that user's; what
+        sets this group's own limits does not. Does nothing on v1, where that would not be safe.
+        Source: runtime-spec config-linux.md#cgroup-ownership.
         """
 
     def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
@@ -64,19 +75,27 @@ class Manager(Protocol):
 
         When one of them fails, the old values are written back before the error is raised.
         Device rules are replaced where ``resources`` has any; ``before`` has those to go back
-        to. Returns what has been done, to take it back should a later step fail.
+        to. Returns what has been done, to take it back should a later step fail. Controllers
+        that v2 groups above have not passed on so far are asked for as in :meth:`create`.
         """
 
-    def clone_fd(self) -> int | None:
+    def clone_fd(self, beside: int | None = None) -> int | None:
         """An ``O_PATH`` fd of the v2 directory for CLONE_INTO_CGROUP, which the caller closes.
 
-        ``None`` where there is no v2 hierarchy.
+        ``None`` where there is no v2 hierarchy, or the group is another user's: whoever has
+        entered a user namespace cannot have anything cloned there. A v2 group that passes
+        controllers on takes no processes; then it is the one that the process ``beside`` (the
+        container's init) is in.
         """
 
     def add(self, pid: int, *, cloned: bool = False) -> None:
-        """Move a process in. ``cloned`` says that clone3 already put it into the v2 group."""
+        """Move a process in. ``cloned`` says that clone3 already put it into the v2 group.
 
-    def join_fds(self, *, cloned: bool = False) -> tuple[int, ...]:
+        The only way in where neither :meth:`clone_fd` nor :meth:`join_fds` gives any: systemd makes
+        a scope around the first process.
+        """
+
+    def join_fds(self, beside: int | None = None, *, cloned: bool = False) -> tuple[int, ...]:
         """Fds into each of which a process writes ``b"0"`` to move itself in; the caller's own.
 
         For a process with one thread, as the container's init is. In v1 that is some fifty times
@@ -85,7 +104,13 @@ class Manager(Protocol):
         """
 
     def pids(self, recursive: bool = True) -> list[int]:
-        """The processes in the group; empty when the group is gone."""
+        """The processes in the group; empty when the group is gone.
+
+        With ``recursive`` also those in groups below it, as other containers' may be.
+        """
+
+    def occupied(self) -> bool:
+        """Whether there is any process in the group or below it, however many groups those are."""
 
     def freeze(self) -> None:
         """Stop every process. On failure all of them run again."""

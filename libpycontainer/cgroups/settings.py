@@ -105,6 +105,14 @@ def v2(resources: LinuxResources) -> list[Setting]:
     return found + unified(resources)
 
 
+def in_either(resources: LinuxResources) -> list[Setting]:
+    """The settings for v2's files of fields that mean the same in either version.
+
+    A host that has v1 hierarchies may have their controllers in the unified one.
+    """
+    return [*_hugepages(resources, ".max"), *_rdma(resources)]
+
+
 def unified(resources: LinuxResources) -> list[Setting]:
     """The v2 files that the config names itself."""
     found = []
@@ -239,7 +247,7 @@ def _memory_v1(memory: LinuxMemory) -> Iterator[Setting]:
 def _memory_v2(memory: LinuxMemory) -> Iterator[Setting]:
     for name, value in (
         ("swappiness", memory.swappiness not in (None, -1)),
-        ("kernelTCP", memory.kernel_tcp),
+        ("kernelTCP", memory.kernel_tcp not in (None, 0, -1)),
         ("disableOOMKiller", memory.disable_oom_killer),
     ):
         if value:

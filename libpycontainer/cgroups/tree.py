@@ -6,20 +6,28 @@ import errno
 import os
 import time
 
-from libpycontainer.cgroups.files import GONE, read_optional, read_raw, symbol
+from libpycontainer.cgroups.files import GONE, pairs, read_optional, read_raw, symbol
 from libpycontainer.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Marks a parent that was made on the way to a container's group, so that whichever container
-# leaves it last may remove it, and a group of the administrator's is never taken for ours.
+# Marks what is ours, so that a group of the administrator's is never taken for it. A parent that
+# was made on the way to a container's group may be removed by whichever container leaves it last;
+# a group that a container (or a group of containers) has for itself may not, but its processes may
+# be moved (dividing.py).
 # Extended attributes of the user namespace work on cgroupfs since Linux 5.7.
 _MARK = "user.libpycontainer"
+_ON_THE_WAY, _OWN = b"", b"own"
+LEAF = "@self"
+"""Where a divided v2 group's own processes are (dividing.py): no container's id has an ``@``."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Another container's removal of the parent can hit between our two mkdirs, again and again.
 _RACES = 100
+# What it takes to divide a v2 group, where the kernel has no list of it (before 4.15).
+_DELEGATED = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads"
+_DELEGATE = "/sys/kernel/cgroup/delegate"
 # rmdir of a group with processes, or with children, respectively.
 _BUSY = (errno.EBUSY, errno.ENOTEMPTY)
 
@@ -27,7 +35,8 @@ _BUSY = (errno.EBUSY, errno.ENOTEMPTY)
 def make(base: str, path: str, settle: Callable[[str, str], None] | None = None) -> list[str]:
     """Make ``path`` below the mountpoint ``base``; returns the directories that were not there.
 
-    ``settle(parent, child)`` is called for every level, made or found.
+    ``settle(parent, child)`` is called for every level, made or found. The last one is marked as
+    somebody's own, see :func:`is_own`.
     """
     made: list[str] = []
     for _ in range(_RACES):
@@ -63,18 +72,45 @@ def _descend(
         else:
             made.append(child)
             if depth < len(names) - 1:
-                _mark(child)
+                _mark(child, _ON_THE_WAY)
+        if depth == len(names) - 1:
+            _mark(child, _OWN)
         if settle is not None:
             settle(parent, child)
         parent = child
 
 
-def _mark(directory: str) -> None:
+def _mark(directory: str, what: bytes) -> None:
     try:
-        os.setxattr(directory, _MARK, b"")
+        os.setxattr(directory, _MARK, what)
     except OSError as error:
         if error.errno in GONE:
             raise
+
+
+def is_own(directory: str) -> bool:
+    """Whether a container, or a group of containers, has this group for itself."""
+    try:
+        return os.getxattr(directory, _MARK) == _OWN
+    except OSError:
+        return False
+
+
+def give(directory: str, uid: int) -> None:
+    """Let ``uid`` divide a v2 group among its own: the directory, and no file that sets a limit.
+
+    Source: man 7 cgroups, "Cgroups v2 delegation".
+    """
+    names = (read_optional(_DELEGATE) or _DELEGATED).split()
+    for path in (directory, *(f"{directory}/{name}" for name in names)):
+        try:
+            os.chown(path, uid, -1, follow_symlinks=False)
+        except FileNotFoundError:
+            # Some belong to a controller that this group does not have.
+            if path == directory:
+                raise _failure("give away", path, errno.ENOENT) from None
+        except OSError as error:
+            raise _failure("give away", path, error.errno or 0) from error
 
 
 def discard(made: Sequence[str]) -> None:
@@ -123,12 +159,18 @@ def remove_parents(base: str, path: str) -> None:
     while path.strip("/"):
         directory = base.rstrip("/") + path
         try:
-            os.getxattr(directory, _MARK)
+            if os.getxattr(directory, _MARK) != _ON_THE_WAY:
+                return
             os.rmdir(directory)
         except OSError as error:
             if error.errno not in GONE:
                 return
         path = os.path.dirname(path)
+
+
+def occupied(directory: str) -> bool:
+    """Whether a v2 group, or any below it, has a process; not when it is gone."""
+    return pairs(read_optional(directory + "/cgroup.events")).get("populated") == 1
 
 
 def pids(directory: str, *, recursive: bool) -> list[int]:

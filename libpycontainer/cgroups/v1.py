@@ -1,7 +1,8 @@
-"""cgroup v1, and hybrid: v1 controllers, with a v2 hierarchy beside them that has none.
+"""cgroup v1, and hybrid: v1 controllers, with a v2 hierarchy beside them.
 
 In hybrid mode the container sits in the v2 hierarchy as well (as with runc): that gives
-CLONE_INTO_CGROUP, cgroup.kill and a notice when the last process is gone.
+CLONE_INTO_CGROUP, cgroup.kill and a notice when the last process is gone. A controller of it that
+no v1 hierarchy has is used where its fields mean the same there.
 """
 
 from __future__ import annotations
@@ -11,27 +12,25 @@ import os
 import time
 
 from libpycontainer.cgroups import files, freezer, tree
+from libpycontainer.cgroups.applying import Applying
+from libpycontainer.cgroups.members import add, kill_each, kill_v2, open_for_writing
 from libpycontainer.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.placement import Group
     from libpycontainer.cgroups.settings import Setting
     from libpycontainer.cgroups.stats import Stats
-    from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
 
 _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
-_KILL_ROUNDS = 20
-# Not from the signal module, which imports enum: a cold command line pays for that.
-_SIGKILL = 9
 
 
-class V1Manager:
+class V1Manager(Applying):
     """A container's groups in the v1 hierarchies, and in the unified one where there is one."""
 
     def __init__(
@@ -89,10 +88,18 @@ class V1Manager:
 
     def create(self, resources: LinuxResources | None = None) -> None:
         self._refuse_occupied()
+        self._make(resources)
+
+    def _make(self, resources: LinuxResources | None) -> None:
+        wanted = self._wanted_of_unified(resources)
         made: list[str] = []
         try:
             for group in self._all:
-                settle = _inherit_cpuset if "cpuset" in group.controllers else None
+                settle: Callable[[str, str], None] | None = None
+                if "cpuset" in group.controllers:
+                    settle = _inherit_cpuset
+                elif group is self.unified and wanted:
+                    settle = _pass_on(wanted)
                 made += tree.make(group.base, group.path, settle)
         except BaseException:
             tree.discard(made)
@@ -116,31 +123,38 @@ class V1Manager:
                 errno=errno.EBUSY,
             )
 
-    def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
-        if resources is not None:
-            from libpycontainer.cgroups import writer
-
-            writer.write_settings(self._located(resources))
-        if devices and not self.skip_devices:
-            self._apply_devices(resources)
-
-    def update(self, resources: LinuxResources, before: LinuxResources | None = None) -> Change:
-        from libpycontainer.cgroups import writer
-
-        change = writer.Change()
-        change.make(self._located(resources, explicit=True))
-        if resources.devices is not None and not self.skip_devices:
-            change.add(lambda: self._apply_devices(resources), lambda: self._apply_devices(before))
-        return change
+    def give_to(self, uid: int) -> None:
+        """Nothing: a user who may divide a v1 group may also raise its limits."""
 
     def _located(
-        self, resources: LinuxResources, *, explicit: bool = False
+        self, resources: LinuxResources, *, update: bool = False
     ) -> list[tuple[Setting, str]]:
         from libpycontainer.cgroups import settings
 
-        wanted = settings.v1(resources, explicit=explicit)
-        found = [(each, self._directory_of(each)) for each in wanted]
+        wanted, found = settings.v1(resources, explicit=update), []
+        others = self._wanted_of_unified(resources)
+        if others and self.unified is not None:
+            if update:
+                from libpycontainer.cgroups import dividing
+
+                dividing.enable_all(self.unified.base, self.unified.path, others)
+            wanted = [each for each in wanted if each.controller not in others]
+            same = [each for each in settings.in_either(resources) if each.controller in others]
+            found = [(each, self._unified_of(each)) for each in same]
+        found += [(each, self._directory_of(each)) for each in wanted]
         return found + [(each, self._unified_of(each)) for each in settings.unified(resources)]
+
+    def _wanted_of_unified(self, resources: LinuxResources | None) -> set[str]:
+        """The controllers that the limits need, and that only the unified hierarchy has."""
+        if self.unified is None or resources is None:
+            return set()
+        from libpycontainer.cgroups import settings
+
+        wanted = {each.controller for each in settings.in_either(resources)}
+        wanted -= set(self._by_controller)
+        if not wanted:
+            return wanted
+        return wanted.intersection(files.read(self.unified.base + "/cgroup.controllers").split())
 
     def _apply_devices(self, resources: LinuxResources | None) -> None:
         from libpycontainer.cgroups import device_filter
@@ -173,34 +187,54 @@ class V1Manager:
         return group.directory
 
     def _unified_of(self, setting: Setting) -> str:
-        path = "" if self.unified is None else f"{self.unified.directory}/{setting.file}"
-        if self.unified is None or not os.path.exists(path):
-            raise CgroupError(
-                f"{setting.field}: cannot set {setting.file}: this host's {setting.controller}"
-                f" controller is a cgroup v1 one",
-                op="apply",
-                path=path or setting.file,
-                errno=errno.ENOENT,
-            )
-        return self.unified.directory
+        controller = setting.controller
+        if self.unified is None or controller in self._by_controller:
+            why = f"this host's {controller} controller is a cgroup v1 one"
+        elif setting.optional or os.path.exists(f"{self.unified.directory}/{setting.file}"):
+            return self.unified.directory
+        else:
+            from libpycontainer.cgroups import dividing
 
-    def clone_fd(self) -> int | None:
+            why = dividing.hindrance(self.unified.base, self.unified.directory, controller)
+        raise CgroupError(
+            f"{setting.field}: cannot set {setting.file}: {why}",
+            op="apply",
+            path=setting.file,
+            errno=errno.ENOENT,
+        )
+
+    def _entrance(self, beside: int | None = None) -> str:
+        assert self.unified is not None
+        directory = self.unified.directory
+        if beside is None and not os.path.isdir(f"{directory}/{tree.LEAF}"):
+            return directory
+        from libpycontainer.cgroups import dividing
+
+        return dividing.entrance(directory, beside)
+
+    def clone_fd(self, beside: int | None = None) -> int | None:
         if self.unified is None:
             return None
-        return os.open(self.unified.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(self._entrance(beside), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def add(self, pid: int, *, cloned: bool = False) -> None:
-        for group in self.groups if cloned else self._all:
-            add_process(group.directory, pid)
+        for group in self.groups:
+            add(group.directory, pid)
+        if self.unified is not None and not cloned:
+            add(self._entrance(), pid)
 
-    def join_fds(self, *, cloned: bool = False) -> tuple[int, ...]:
+    def join_fds(self, beside: int | None = None, *, cloned: bool = False) -> tuple[int, ...]:
         paths = [group.directory + "/tasks" for group in self.groups]
         if self.unified is not None and not cloned:
-            paths.append(self.unified.directory + "/cgroup.procs")
+            paths.append(self._entrance(beside) + "/cgroup.procs")
         return open_for_writing(paths)
 
     def pids(self, recursive: bool = True) -> list[int]:
         return tree.pids(self._primary.directory, recursive=recursive)
+
+    def occupied(self) -> bool:
+        # Only the unified hierarchy keeps count; elsewhere every group has to be asked.
+        return bool(self.pids()) if self.unified is None else tree.occupied(self.unified.directory)
 
     def _freezer(self) -> str | None:
         group = self._by_controller.get("freezer")
@@ -253,76 +287,15 @@ class V1Manager:
         return measuring.from_v1(self.paths())
 
 
-def open_for_writing(paths: Sequence[str]) -> tuple[int, ...]:
-    """The files' descriptors, all of them or none."""
-    fds: list[int] = []
-    try:
-        for path in paths:
-            fds.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
-    except OSError as error:
-        for fd in fds:
-            os.close(fd)
-        number = error.errno or 0
-        raise CgroupError(
-            f"cannot open {path}: {files.symbol(number)}", op="open", path=path, errno=number
-        ) from error
-    return tuple(fds)
-
-
-def add_process(directory: str, pid: int) -> None:
-    """Move a process into a group; a task so new that the kernel refuses it is tried again."""
-    for attempt in range(5):
-        try:
-            files.write(f"{directory}/cgroup.procs", str(pid), what="process")
-        except CgroupError as error:
-            if error.errno != errno.EINVAL or attempt == 4:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def kill_v2(directory: str) -> bool:
-    """Kill a whole v2 subtree at once; false where the kernel cannot (before 5.14; threaded)."""
-    try:
-        files.write(f"{directory}/cgroup.kill", "1")
-    except CgroupError as error:
-        if error.errno == errno.EOPNOTSUPP:
-            return False
-        if error.errno not in files.GONE:
-            raise
-        return not os.path.isdir(directory)
-    return True
-
-
-def kill_each(manager: Any) -> None:
-    """Kill process by process, stopped meanwhile so that none forks away and no pid is reused."""
-    try:
-        manager.freeze()
-    except CgroupError:
-        # No freezer, or one that got stuck: outrun the forks instead.
-        for _ in range(_KILL_ROUNDS):
-            if not _signal(manager.pids()):
-                return
-        return
-    try:
-        _signal(manager.pids())
-    finally:
-        manager.thaw()
-
-
-def _signal(found: Sequence[int]) -> bool:
-    for pid in found:
-        try:
-            os.kill(pid, _SIGKILL)
-        except ProcessLookupError:
-            continue
-    return bool(found)
-
-
 def _inherit_cpuset(parent: str, child: str) -> None:
     """A new cpuset group has no CPUs and no memory nodes, and nobody may join it: copy them."""
     for file in _CPUSET_FILES:
         path = f"{child}/{file}"
         if files.read(path) == "":
             files.write(path, files.read(f"{parent}/{file}"))
+
+
+def _pass_on(wanted: set[str]) -> Callable[[str, str], None]:
+    from libpycontainer.cgroups import dividing
+
+    return lambda parent, child: dividing.enable(parent, wanted)

@@ -6,8 +6,9 @@ import errno
 import os
 import time
 
-from libpycontainer.cgroups import files, freezer, tree
-from libpycontainer.cgroups.v1 import add_process, kill_each, kill_v2, open_for_writing
+from libpycontainer.cgroups import dividing, files, freezer, tree
+from libpycontainer.cgroups.applying import Applying
+from libpycontainer.cgroups.members import add, kill_each, kill_v2, open_for_writing
 from libpycontainer.errors import CgroupError
 
 TYPE_CHECKING = False
@@ -18,14 +19,10 @@ if TYPE_CHECKING:
     from libpycontainer.cgroups.placement import Group
     from libpycontainer.cgroups.settings import Setting
     from libpycontainer.cgroups.stats import Stats
-    from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
 
-# The controllers that also work in a threaded subtree (kernel cgroup-v2.rst, Threads).
-_THREADED = frozenset(("cgroup", "cpu", "cpuset", "perf_event", "pids"))
 
-
-class V2Manager:
+class V2Manager(Applying):
     """A container's group in the v2 hierarchy."""
 
     mode = "v2"
@@ -57,11 +54,15 @@ class V2Manager:
 
     def create(self, resources: LinuxResources | None = None) -> None:
         self._refuse_occupied()
-        needed = _domain_controllers(resources)
+        self._make(resources)
+
+    def _make(self, resources: LinuxResources | None) -> None:
+        wanted = _controllers(resources)
 
         def settle(parent: str, child: str) -> None:
-            _settle_type(child, needed)
-            _enable_controllers(parent)
+            dividing.enable(parent, wanted)
+            # Only now: it depends on what the parent passes on.
+            _settle_type(child, wanted - dividing.THREADED)
 
         tree.make(self.group.base, self.group.path, settle)
 
@@ -80,28 +81,27 @@ class V2Manager:
                 errno=errno.EBUSY,
             )
 
-    def apply(self, resources: LinuxResources | None, *, devices: bool = True) -> None:
-        if resources is not None:
-            from libpycontainer.cgroups import writer
+    def give_to(self, uid: int) -> None:
+        tree.give(self.directory, uid)
 
-            writer.write_settings(self._located(resources))
-        if devices and not self.skip_devices:
-            self._apply_devices(resources)
-
-    def update(self, resources: LinuxResources, before: LinuxResources | None = None) -> Change:
-        from libpycontainer.cgroups import writer
-
-        change = writer.Change()
-        change.make(self._located(resources))
-        if resources.devices is not None and not self.skip_devices:
-            change.add(lambda: self._apply_devices(resources), lambda: self._apply_devices(before))
-        return change
-
-    def _located(self, resources: LinuxResources) -> list[tuple[Setting, str]]:
+    def _located(
+        self, resources: LinuxResources, *, update: bool = False
+    ) -> list[tuple[Setting, str]]:
         from libpycontainer.cgroups import settings, writer
 
+        wanted = settings.v2(resources)
+        if update:
+            self._ask_for({each.controller for each in wanted})
         writer.check_memory(resources.memory, self.directory)
-        return [(each, self._directory_of(each)) for each in settings.v2(resources)]
+        return [(each, self._directory_of(each)) for each in wanted]
+
+    def _ask_for(self, controllers: set[str]) -> None:
+        """Have the groups above pass on what they did not, as nobody needed it so far."""
+        if controllers - {"cgroup"} - set(self._controllers()):
+            dividing.enable_all(self.group.base, self.group.path, controllers)
+
+    def _controllers(self) -> list[str]:
+        return files.read(self.directory + "/cgroup.controllers").split()
 
     def _apply_devices(self, resources: LinuxResources | None) -> None:
         from libpycontainer.cgroups import device_filter
@@ -111,32 +111,42 @@ class V2Manager:
         device_filter.install_v2(self.directory, wanted)
 
     def _directory_of(self, setting: Setting) -> str:
-        if setting.controller == "cgroup":
-            return self.directory
-        enabled = files.read(self.directory + "/cgroup.controllers").split()
-        if setting.controller not in enabled:
+        controller = setting.controller
+        if controller != "cgroup" and controller not in self._controllers():
+            why = dividing.hindrance(self.group.base, self.directory, controller)
             raise CgroupError(
                 f"{setting.field}: cannot set {setting.what} {setting.value} in"
-                f" {self.directory}/{setting.file}: the {setting.controller} controller is not"
-                " available to this group (see cgroup.controllers there)",
+                f" {self.directory}/{setting.file}: the {controller} controller is not available"
+                f" to this group: {why}",
                 op="apply",
                 path=f"{self.directory}/{setting.file}",
                 errno=errno.ENOENT,
             )
         return self.directory
 
-    def clone_fd(self) -> int | None:
-        return os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def clone_fd(self, beside: int | None = None) -> int | None:
+        directory = dividing.entrance(self.directory, beside)
+        if os.stat(f"{directory}/cgroup.procs").st_uid != os.geteuid():
+            return None
+        return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def add(self, pid: int, *, cloned: bool = False) -> None:
         if not cloned:
-            add_process(self.directory, pid)
+            add(dividing.entrance(self.directory), pid)
 
-    def join_fds(self, *, cloned: bool = False) -> tuple[int, ...]:
-        return () if cloned else open_for_writing([self.directory + "/cgroup.procs"])
+    def join_fds(self, beside: int | None = None, *, cloned: bool = False) -> tuple[int, ...]:
+        if cloned:
+            return ()
+        return open_for_writing([dividing.entrance(self.directory, beside) + "/cgroup.procs"])
 
     def pids(self, recursive: bool = True) -> list[int]:
-        return tree.pids(self.directory, recursive=recursive)
+        found = tree.pids(self.directory, recursive=recursive)
+        if not recursive:
+            found += tree.pids(f"{self.directory}/{tree.LEAF}", recursive=False)
+        return found
+
+    def occupied(self) -> bool:
+        return tree.occupied(self.directory)
 
     def freeze(self) -> None:
         freezer.freeze_v2(self.directory)
@@ -161,13 +171,13 @@ class V2Manager:
         return measuring.from_v2(self.directory)
 
 
-def _domain_controllers(resources: LinuxResources | None) -> set[str]:
-    """The controllers asked for that a threaded subtree cannot have."""
+def _controllers(resources: LinuxResources | None) -> set[str]:
+    """The controllers that the limits need."""
     if resources is None:
         return set()
     from libpycontainer.cgroups.settings import v2
 
-    return {setting.controller for setting in v2(resources)} - _THREADED
+    return {setting.controller for setting in v2(resources)}
 
 
 def _settle_type(directory: str, needed: set[str]) -> None:
@@ -185,25 +195,3 @@ def _settle_type(directory: str, needed: set[str]) -> None:
         )
     if kind == "domain invalid":
         files.write(directory + "/cgroup.type", "threaded", what="the type to")
-
-
-def _enable_controllers(parent: str) -> None:
-    """Let the children of ``parent`` have every controller that it has itself.
-
-    What cannot be enabled (a parent with processes in it, or one of somebody else's) is found
-    out when, and only if, a limit needs it.
-    """
-    available = files.read(parent + "/cgroup.controllers").split()
-    control = parent + "/cgroup.subtree_control"
-    enabled = files.read(control).split()
-    missing = [f"+{name}" for name in available if name not in enabled]
-    if not missing:
-        return
-    try:
-        files.write(control, " ".join(missing))
-    except CgroupError:
-        for one in missing:
-            try:
-                files.write(control, one)
-            except CgroupError:
-                continue

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     # A setting, and the directory of the group that it is for.
     Located = tuple[Setting, str]
 
+# v2 takes nothing at all for "what the parent has", but not from a group with processes in it. The
+# way back from there is to name what the group had.
+_NOT_EMPTIED = ("cpuset.cpus", "cpuset.mems")
+
 
 def write_settings(settings: Sequence[Located]) -> None:
     """Write every setting.
@@ -54,10 +58,14 @@ class Change:
         self._before: list[Located] = []
         self._undo: list[Callable[[], None]] = []
 
-    def make(self, settings: Sequence[Located]) -> None:
-        """Read what is there, then write ``settings`` in its place."""
+    def make(
+        self,
+        settings: Sequence[Located],
+        write: Callable[[Sequence[Located]], None] = write_settings,
+    ) -> None:
+        """Read what is there, then ``write`` the ``settings`` in its place."""
         self._before += before(settings)
-        self.add(lambda: write_settings(settings))
+        self.add(lambda: write(settings))
 
     def add(self, do: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
         """Do one thing more; ``undo`` is called when the whole is taken back, also if it fails."""
@@ -94,6 +102,8 @@ def before(settings: Sequence[Located]) -> list[Located]:
         old = None if text is None else restoring.undoing(file, value, text)
         if text is None or old is None:
             continue
+        if not text and file in _NOT_EMPTIED:
+            old = _read(directory, f"{file}.effective") or old
         found.append((setting.instead(file, old), directory))
         for other in restoring.implied(file, text):
             more = _read(directory, other)
@@ -122,6 +132,8 @@ def restore(settings: Sequence[Located]) -> None:
 def _stands(setting: Setting, directory: str) -> bool:
     """Whether the file says so already: some files refuse what they say (cgroup.type)."""
     text = _read(directory, setting.file)
+    if text == "" and setting.file in _NOT_EMPTIED:
+        return True
     return text is not None and (
         restoring.undoing(setting.file, setting.value, text) == setting.value
     )

@@ -1,18 +1,21 @@
 """The spawner and, in its clone, the container's init.
 
 A fresh interpreter runs :func:`main` with a socket to the caller as its descriptor 3 and all
-signals blocked. It imports what it will ever need and seals itself before it takes a request, so
-nothing inside a container can get code into it: there is no import path left to plant a module
-on, no traceback is ever printed (CPython would open source files *by path inside the container*
-for it), and no failure leaves but as a packet.
+signals blocked, or :func:`serve_many`, which also has a pidfd of him as its descriptor 4. It
+imports what it will ever need and seals itself before it takes a request, so nothing inside a
+container can get code into it: there is no import path left to plant a module on, no traceback is
+ever printed (CPython would open source files *by path inside the container* for it), and no failure
+leaves but as a packet.
 """
 
 from __future__ import annotations
 
 import marshal
 import os
+import select
 import sys
 
+from libpycontainer import kernel
 from libpycontainer import syscalls as sys_
 from libpycontainer.init import steps
 from libpycontainer.init.context import Context, StepFailure
@@ -22,13 +25,72 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 SOCKET = 3
+PARENT = 4
 
 
 def main() -> NoReturn:
     """Serve one request and become, in a clone, what it asks for. Never returns."""
-    context = Context(greet())
+    socket = greet(sys_.Fd(SOCKET))
+    seal()
+    serve(socket)
+
+
+def serve_many() -> NoReturn:
+    """Serve every request in a clone of its own, as long as somebody may ask. Never returns.
+
+    This process itself reads no plan, so nothing that is wrong with one can reach the next.
+    """
+    line, parent = sys_.Fd(SOCKET), sys_.Fd(PARENT)
+    seal()
+    while True:
+        socket = await_request(line, parent)
+        try:
+            _pid, pidfd = sys_.clone(kernel.CLONE_PARENT)
+        except OSError as error:
+            answer(socket, b"error\0%d" % (error.errno or 0))
+            continue
+        if pidfd is None:
+            line.close()
+            parent.close()
+            with sys_.Fd(os.pidfd_open(os.getpid())) as mine:
+                socket = greet(socket, mine.fileno())
+            serve(socket)
+        with pidfd:
+            answer(socket, b"courier", pidfd.fileno())
+
+
+def await_request(line: sys_.Fd, parent: sys_.Fd) -> sys_.Fd:
+    """The line of the next request. Without anybody who could make one this process ends.
+
+    A child that the caller forked may keep the other end open long after him.
+    """
+    poll = select.poll()
+    poll.register(line.fileno(), select.POLLIN)
+    poll.register(parent.fileno(), select.POLLIN)
+    while True:
+        ready = dict(poll.poll())
+        if line.fileno() not in ready or parent.fileno() in ready:
+            os._exit(0)
+        data, received = sys_.receive(line.fileno())
+        if not data:
+            os._exit(0)
+        if received:
+            return received[0]
+
+
+def answer(socket: sys_.Fd, word: bytes, *fds: int) -> None:
+    """Tell whoever made the request, who may be gone by now."""
+    with socket:
+        try:
+            sys_.send(socket.fileno(), word, fds)
+        except OSError:
+            pass
+
+
+def serve(socket: sys_.Fd) -> NoReturn:
+    """Serve the request that comes on ``socket``. Never returns."""
+    context = Context(socket)
     try:
-        seal()
         clone_flags, enter, plan = receive_request(context)
         os.chdir("/")
         os.umask(0)
@@ -44,12 +106,12 @@ def main() -> NoReturn:
     os._exit(1)
 
 
-def greet() -> sys_.Fd:
+def greet(first: sys_.Fd, *more: int) -> sys_.Fd:
     """Give the caller a line whose other end is nobody's but ours, in place of his own."""
     ours, theirs = sys_.socketpair()
-    with theirs, sys_.Fd(SOCKET) as first:
+    with theirs, first:
         try:
-            sys_.send(first.fileno(), b"hello", [theirs.fileno()])
+            sys_.send(first.fileno(), b"hello", [theirs.fileno(), *more])
         except OSError:
             # The caller needs no spawner any more.
             os._exit(0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import libpycontainer as lc
+from tests import ways
 from tests.conftest import RUN_PREFIX
 from tests.privileged.support import (
     FOREVER,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from tests.conftest import Bundle, BundleMaker
 
 VIEW = "LPC_TEST_GROUPS_V2_VIEW"
-PATH = f"/{RUN_PREFIX}-groups"
+PATH = ways.cgroup(f"{RUN_PREFIX}-groups")
+# Nobody swaps his way out of it: as much memory and swap together as memory alone.
+NO_SWAP = {"memory": {"limit": 32 << 20, "swap": 32 << 20}}
 CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")
 
 
@@ -170,10 +173,10 @@ def test_a_child_inside_of_a_memory_limit_is_killed_for_both(
 ) -> None:
     need_controller("memory")
     hog = "dd if=/dev/zero of=/dev/null bs=96M count=1"
-    with factory.group("job", memory="32M", cgroups_path=PATH) as job:
+    with factory.group("job", NO_SWAP, cgroups_path=PATH) as job:
         result = read_inside(factory, inside(bundle, sh(hog)), "job/task")
         assert result.code in (-signal.SIGKILL, 128 + signal.SIGKILL), result.text
-        job.update(memory="256M")
+        job.update({"memory": {"limit": 256 << 20, "swap": 256 << 20}})
         assert read_inside(factory, inside(bundle, sh(hog)), "job/other").code == 0
 
 
@@ -195,6 +198,7 @@ def test_a_limit_that_the_host_refuses_leaves_no_group(factory: lc.Factory) -> N
     assert groups_left(PATH) == []
 
 
+@pytest.mark.privileged_caller("device rules are not enforced")
 def test_device_rules_of_a_group_bound_its_children(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -324,7 +328,7 @@ def test_events_of_a_group_tell_of_what_is_inside_and_end_with_it(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
     need_controller("memory")
-    with factory.group("job", memory="32M", cgroups_path=PATH) as job, job.events(None) as events:
+    with factory.group("job", NO_SWAP, cgroups_path=PATH) as job, job.events(None) as events:
         hog = "dd if=/dev/zero of=/dev/null bs=96M count=1"
         read_inside(factory, inside(bundle, sh(hog)), "job/task")
         event = events.get(TIMEOUT)

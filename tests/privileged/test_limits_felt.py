@@ -120,8 +120,8 @@ def test_a_quota_shows_as_throttling(factory: lc.Factory, bundle: BundleMaker) -
                 assert cpu.throttling is not None
                 throttled = cpu.throttling.throttled_periods
                 if throttled >= 5:
-                    # Each of those periods lost most of its 100 ms.
-                    assert cpu.throttling.throttled > 5 * 50_000_000
+                    # Each of those periods lost most of what the others on this host left of it.
+                    assert cpu.throttling.throttled > 5 * 10_000_000
                     break
             assert throttled >= 5
 
@@ -134,9 +134,8 @@ def test_a_hog_is_killed_and_the_others_live(factory: lc.Factory, bundle: Bundle
     made = bundle(FOREVER, edit=limits(memory={"limit": 16 * MIB, "swap": 17 * MIB}))
     with create(factory, made) as container:
         container.start()
-        hog = lc.Process(
-            sh("x=$(head -c 67108864 /dev/zero | tr '\\0' x); echo $x"), stdin=lc.DEVNULL
-        )
+        # It keeps the last line of a file that has no end of line, nor an end.
+        hog = lc.Process(["tail", "-n", "1", "/dev/zero"], stdin=lc.DEVNULL)
         with container.exec(hog):
             assert hog.wait(TIMEOUT) == -signal.SIGKILL
         memory = container.stats().memory
@@ -147,14 +146,15 @@ def test_a_hog_is_killed_and_the_others_live(factory: lc.Factory, bundle: Bundle
         assert memory.failures
         # With room for it, the same is no trouble.
         container.update({"memory": {"limit": 512 * MIB, "swap": 512 * MIB}})
-        done = exec_inside(container, sh("x=$(head -c 40000000 /dev/zero | tr '\\0' x); echo fine"))
-        assert done.text == "fine\n"
+        done = exec_inside(container, sh("head -c 40000000 /dev/zero | tail -n 1 | wc -c"))
+        assert done.text == "40000000\n"
         assert container.status == "running"
 
 
 # ---- devices ---------------------------------------------------------------------------------
 
 
+@pytest.mark.no_user_namespace("device rules are not all that decides")
 def test_a_denied_device_gives_eperm_and_an_allowed_one_works(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:

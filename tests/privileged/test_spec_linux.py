@@ -152,7 +152,10 @@ def test_a_name_needs_a_uts_namespace(factory: lc.Factory, bundle: BundleMaker, 
     assert f"$.{name}: cannot be set without a uts namespace" in refusal(factory, one)
 
 
-@pytest.mark.parametrize("user_namespace", [False, True])
+@pytest.mark.parametrize(
+    "user_namespace",
+    [pytest.param(False, marks=pytest.mark.no_user_namespace("is without one")), True],
+)
 def test_sysctls_of_every_namespace(
     factory: lc.Factory, bundle: BundleMaker, user_namespace: bool
 ) -> None:
@@ -354,13 +357,6 @@ def test_a_memory_policy_that_is_none_is_refused(
 # ---- what is refused whole ---------------------------------------------------------------------
 
 
-def test_a_seccomp_profile_is_refused_and_not_ignored(
-    factory: lc.Factory, bundle: BundleMaker
-) -> None:
-    edit = with_linux(seccomp={"defaultAction": "SCMP_ACT_ALLOW"})
-    assert "$.linux.seccomp: not supported yet" in refusal(factory, bundle(edit=edit))
-
-
 @pytest.mark.skipif(Path("/sys/fs/selinux").exists(), reason="this kernel has SELinux")
 def test_a_mount_label_without_selinux_is_refused(factory: lc.Factory, bundle: BundleMaker) -> None:
     edit = with_linux(mountLabel="system_u:object_r:container_file_t:s0")
@@ -392,6 +388,7 @@ def test_the_same_cgroups_path_is_the_same_place(factory: lc.Factory, bundle: Bu
     assert one.linux["cgroupsPath"] in places[0]
 
 
+@pytest.mark.privileged_caller("the groups are the caller's")
 def test_the_groups_keep_their_owner(factory: lc.Factory, bundle: BundleMaker) -> None:
     """config-linux.md#cgroup-ownership lets a runtime give them to the container's user."""
 

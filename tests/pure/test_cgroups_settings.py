@@ -236,6 +236,11 @@ def test_v2_names_what_it_cannot_express(resources: LinuxResources, field: str) 
     assert caught.value.message.startswith(f"$.linux.resources.{field}: cgroup v2 ")
 
 
+def test_what_limits_nothing_is_expressed_by_nothing() -> None:
+    memory = LinuxMemory(kernel_tcp=-1, swappiness=-1, disable_oom_killer=False, use_hierarchy=True)
+    assert settings.v2(LinuxResources(memory=memory)) == []
+
+
 def test_unified_comes_last_and_takes_file_names_only() -> None:
     resources = LinuxResources(pids=LinuxPids(limit=5), unified={"pids.max": "7"})
     assert [one.value for one in settings.v2(resources)] == ["5", "7"]

@@ -125,7 +125,7 @@ def test_nothing_of_the_users_environment_decides_what_is_imported(tmp_path: Pat
     (tmp_path / "libpycontainer.py").write_text("raise SystemExit(3)")
     command = interpreter.command(interpreter.find())
     code = command.index("-c")
-    command[code + 1] = command[code + 1].replace(";main()", ";print(main.__module__)")
+    command[code + 1] = command[code + 1].replace(";run()", ";print(run.__module__)")
     hostile = {"PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": str(tmp_path / "os.py")}
     hostile |= {"PYTHONHOME": str(tmp_path), "PYTHONINSPECT": "1"}
     done = subprocess.run(

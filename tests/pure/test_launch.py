@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from libpycontainer import conversation, interpreter, launch
+from libpycontainer import conversation, interpreter, launch, waiting
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import ContainerError, ExecutableError, ProtocolError, StepError
 from libpycontainer.plan import Plan
+from libpycontainer.spawner import Spawner
 
 REPOSITORY = Path(__file__).parents[2]
+ME = waiting.Identity(os.getpid(), waiting.start_time(os.getpid()) or 0)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +55,7 @@ def answer(listener: sys_.Fd, *packets: bytes) -> threading.Thread:
 
 def test_a_spawner_that_is_not_used_is_ended_and_reaped() -> None:
     before = Path("/proc/thread-self/children").read_text()
-    spawner = launch.Spawner(interpreter.find())
+    spawner = Spawner(interpreter.find())
     spawner.start()
     assert Path("/proc/thread-self/children").read_text() != before
     spawner.close()
@@ -62,7 +64,7 @@ def test_a_spawner_that_is_not_used_is_ended_and_reaped() -> None:
 
 
 def test_a_program_that_is_no_interpreter_is_quoted() -> None:
-    spawner = launch.Spawner("/bin/false")
+    spawner = Spawner("/bin/false")
     spawner.start()
     with pytest.raises(ProtocolError, match="/bin/false died"):
         spawner.request(Plan(), {})
@@ -70,7 +72,7 @@ def test_a_program_that_is_no_interpreter_is_quoted() -> None:
 
 
 def test_a_request_may_name_more_descriptors_than_one_packet_holds() -> None:
-    spawner = launch.Spawner(interpreter.find())
+    spawner = Spawner(interpreter.find())
     spawner.start()
     plan = Plan()
     # It is the first step that fails: until then the whole request has been read.
@@ -111,7 +113,7 @@ def test_a_spawners_report_that_is_malformed_fails_the_call(said: str) -> None:
 def test_an_init_that_waits_is_started(tmp_path: Path, directory: int) -> None:
     with sys_.listen(str(tmp_path / "start.sock")) as listener:
         thread = answer(listener, b"executing")
-        launch.start_waiting_init(directory, ignore)
+        launch.start_waiting_init(directory, ignore, ME)
         thread.join()
     assert not thread.is_alive()
 
@@ -121,7 +123,7 @@ def test_a_failed_execve_is_what_start_raises(tmp_path: Path, directory: int) ->
     with sys_.listen(str(tmp_path / "start.sock")) as listener:
         thread = answer(listener, b"executing", packet)
         with pytest.raises(ExecutableError, match="exec format error") as caught:
-            launch.start_waiting_init(directory, ignore)
+            launch.start_waiting_init(directory, ignore, ME)
         thread.join()
     assert (caught.value.errno, caught.value.path) == (8, "/x")
 
@@ -130,7 +132,7 @@ def test_an_init_that_dies_on_the_way_is_an_error(tmp_path: Path, directory: int
     with sys_.listen(str(tmp_path / "start.sock")) as listener:
         thread = answer(listener)
         with pytest.raises(ProtocolError, match="died"):
-            launch.start_waiting_init(directory, ignore)
+            launch.start_waiting_init(directory, ignore, ME)
         thread.join()
 
 
@@ -142,7 +144,7 @@ def test_an_init_that_does_not_wait_is_not_connected_to(
         sys_.listen(str(tmp_path / "start.sock")).close()
     assert launch.connect_start_socket(directory) is None
     with pytest.raises(ContainerError, match="not waiting"):
-        launch.start_waiting_init(directory, ignore)
+        launch.start_waiting_init(directory, ignore, ME)
 
 
 def test_a_state_root_with_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
@@ -172,7 +174,9 @@ def test_looking_at_a_frozen_init_again_and_again_does_not_hang(tmp_path: Path) 
 
 PARKED = """
 from libpycontainer import syscalls as sys_
-first, second, third = sys_.Parked(0), sys_.Parked(0), sys_.Parked(0)
+first, second, third = sys_.Parked(), sys_.Parked(), sys_.Parked()
+for parked in (first, second, third):
+    parked.start(0)
 for parked in (first, third, second):
     parked.__exit__()
 """

@@ -1,0 +1,234 @@
+"""The sealed interpreter that inits are cloned from: one for each request, or one for them all.
+
+A :class:`Spawner` is one request's. Cold, it is an interpreter of its own that boots while its
+caller still plans, serves this request and is gone. Warm, a ``Nursery`` has booted one
+beforehand, and the request is served by a clone of that. The clone, the courier, runs the same code
+from the same point on, and is the caller's child as well.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+from libpycontainer import interpreter, reaping
+from libpycontainer import syscalls as sys_
+from libpycontainer.errors import InterpreterError, ProtocolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from libpycontainer.nursery import Nursery
+    from libpycontainer.plan import Plan
+
+KILL = 9
+
+
+class Interpreter:
+    """A sealed interpreter that was started with a line to us, and what it printed.
+
+    Close it on every path: then it is dead and reaped.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.pid = 0
+        self.child = sys_.Child()
+        self.line: sys_.Fd | None = None
+        self._errors = sys_.memfd("spawner-stderr")
+
+    def start(self, entry: str, *more: sys_.Fd) -> None:
+        """Execute it to run ``entry`` of init/main.py, with ``more`` as its descriptors 4, 5 ...
+
+        Raises :class:`InterpreterError`.
+        """
+        self.line, theirs = sys_.socketpair()
+        null = sys_.Fd(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+        with theirs, null, interpreter.seal(self.path) as executable:
+            fds = [null, null, self._errors, theirs, *more]
+            try:
+                self.pid = sys_.spawn(
+                    interpreter.command(self.path, entry),
+                    interpreter.environment(),
+                    [fd.fileno() for fd in fds],
+                    executable=executable.fileno(),
+                    block_signals=True,
+                    child=self.child,
+                )
+            except OSError as error:
+                raise InterpreterError(
+                    f"cannot start the interpreter {self.path}: {error.strerror}",
+                    path=self.path,
+                    errno=error.errno or 0,
+                ) from None
+
+    def diagnosis(self) -> str:
+        """What the interpreter printed, if it got that far only: a missing library, say."""
+        text = os.pread(self._errors.fileno(), 2000, 0).decode("utf-8", "replace").strip()
+        return text.splitlines()[-1] if text else ""
+
+    def reap(self) -> None:
+        """Wait for its end."""
+        if self.child.started:
+            _reap(self.child.fileno())
+
+    def close(self) -> None:
+        if self.line is not None:
+            self.line.close()
+        if self.child.started:
+            _kill(self.child.fileno())
+            self.reap()
+            self.child.close()
+        self._errors.close()
+
+    def forget(self) -> None:
+        """Let go of what a fork has copied: the interpreter is another process's child."""
+        if self.line is not None:
+            self.line.close()
+        self.child.close()
+        self._errors.close()
+
+
+class Spawner:
+    """What one request is sent to.
+
+    :meth:`close` it on every path, from before :meth:`start`: an unused one sees end-of-file and
+    leaves, one that hangs is killed.
+
+    The conversation is not held on the line that it is started with, but on one that it makes
+    itself: a copy of *our* other end could live on in a child that some thread of this program
+    forks meanwhile, and then nobody's death would be heard.
+    """
+
+    def __init__(self, path: str, nursery: Nursery | None = None) -> None:
+        self.path = path
+        self._nursery = nursery
+        self._own = Interpreter(path) if nursery is None else None
+        self._line: sys_.Fd | None = None
+        self._courier: sys_.Fd | None = None
+        self.socket: sys_.Fd | None = None
+        """The conversation's line, from :meth:`request` on."""
+
+    def start(self) -> None:
+        """Have it boot, or be cloned. Raises :class:`InterpreterError`."""
+        if self._own is not None:
+            self._own.start("main")
+        else:
+            assert self._nursery is not None
+            self._line = self._nursery.ask()
+
+    def request(self, plan: Plan, fds: Mapping[str, sys_.Fd | int]) -> None:
+        """Send the plan and its descriptors, which stay the caller's."""
+        self.socket = self._greet()
+        with sys_.sealed_memfd("plan", plan.serialise()) as memory:
+            names = ["plan", *fds]
+            numbers = [memory.fileno(), *(_number(fd) for fd in fds.values())]
+            head = marshal.dumps(names, 2)
+            try:
+                for first in range(0, len(numbers), sys_.MAX_PACKET_FDS):
+                    chunk = numbers[first : first + sys_.MAX_PACKET_FDS]
+                    sys_.send(self.socket.fileno(), head if first == 0 else b"more", chunk)
+            except (BrokenPipeError, ConnectionResetError):
+                raise self._died() from None
+
+    def _greet(self) -> sys_.Fd:
+        """Wait until it has booted, or died; take the line that it made."""
+        if self._own is None:
+            return self._greet_clone()
+        line = self._own.line
+        assert line is not None
+        ended = reaping.wait_any([line.fileno(), self._own.child.fileno()], None)
+        if line.fileno() in ended:
+            _hello, received = sys_.receive(line.fileno())
+            if received:
+                return received[0]
+        raise self._died()
+
+    def _greet_clone(self) -> sys_.Fd:
+        """The courier says hello and who it is; so does the nursery, should the courier die first.
+
+        Their packets come in any order.
+        """
+        assert self._line is not None
+        while True:
+            word, received = sys_.receive(self._line.fileno())
+            if word == b"courier" and received:
+                self._know(received[0])
+            elif word == b"hello" and len(received) == 2:
+                self._know(received[1])
+                return received[0]
+            elif word.startswith(b"error\0"):
+                reason = os.strerror(int(word.partition(b"\0")[2]))
+                text = f"the warm interpreter {self.path} cannot clone itself: {reason}"
+                raise ProtocolError(text, op="spawn")
+            else:
+                raise self._died()
+
+    def _know(self, pidfd: sys_.Fd) -> None:
+        if self._courier is None:
+            self._courier = pidfd
+        else:
+            pidfd.close()
+
+    def diagnosis(self) -> str:
+        """What the interpreter printed, if it got that far only: a missing library, say."""
+        source = self._own or self._nursery
+        assert source is not None
+        return source.diagnosis()
+
+    def _died(self) -> ProtocolError:
+        said = self.diagnosis()
+        detail = f": {said}" if said else ""
+        return ProtocolError(
+            f"the interpreter {self.path} died before it took the request{detail}", op="spawn"
+        )
+
+    def reap(self) -> None:
+        """Wait for the spawner's end, which follows its "started" at once."""
+        if self._own is not None:
+            self._own.reap()
+        elif self._courier is not None:
+            _reap(self._courier.fileno())
+
+    def _find_unused(self) -> None:
+        """It was asked for and never heard: learn who it is, so that it can be reaped."""
+        try:
+            self._greet_clone().close()
+        except (ProtocolError, OSError):
+            # There is none, or it died, and then the nursery has said who it was.
+            return
+
+    def close(self) -> None:
+        if self._line is not None and self._courier is None:
+            self._find_unused()
+        for fd in (self.socket, self._line):
+            if fd is not None:
+                fd.close()
+        if self._own is not None:
+            self._own.close()
+        courier, self._courier, self._line = self._courier, None, None
+        if courier is not None:
+            with courier:
+                _kill(courier.fileno())
+                _reap(courier.fileno())
+
+
+def _number(fd: sys_.Fd | int) -> int:
+    return fd if isinstance(fd, int) else fd.fileno()
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        sys_.send_signal(pidfd, KILL)
+    except (ProcessLookupError, PermissionError):
+        # Gone; or this program took another user, and it ends by itself, as its line is closed.
+        pass
+
+
+def _reap(pidfd: int) -> None:
+    try:
+        reaping.reap(pidfd)
+    except OSError:
+        # Somebody's waitpid(-1) took it, and the kernel is too old to tell: it is gone.
+        pass
