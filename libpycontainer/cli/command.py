@@ -116,7 +116,11 @@ class Invocation:
         """
         from libpycontainer.factory import Factory
 
-        return Factory(state_root(self.globals), cgroup_parent=None)
+        return Factory(
+            state_root(self.globals),
+            cgroup_parent=None,
+            systemd_cgroup=self.globals.enabled("systemd-cgroup"),
+        )
 
     def container(self) -> Container:
         """The container that the first argument names, as the state root has it now."""

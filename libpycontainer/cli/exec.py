@@ -24,6 +24,8 @@ _CAPABILITY_SETS = ("bounding", "effective", "permitted")
 
 def action(invocation: Invocation) -> int:
     options = invocation.options
+    # Before anything is opened here: what the caller left closed would soon be one of ours.
+    launch.check_preserved(options.number("preserve-fds"))
     container = invocation.container()
     described = _describe(invocation, container)
     detach = options.enabled("detach")
@@ -120,6 +122,33 @@ def _id(text: str, kind: str) -> int:
     return int(text)
 
 
+def groups(values: list[str]) -> str | dict[str, str] | None:
+    """What ``--cgroup`` asks for: a path for every hierarchy, or paths by controller.
+
+    A value reads ``path``, which must be the only one, or ``controller[,controller...]:path``.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        names, colon, path = value.partition(":")
+        if not colon:
+            if len(values) > 1:
+                raise CommandError(
+                    f"invalid --cgroup argument: {value} (missing <controller>: prefix)"
+                )
+            return value
+        for name in names.split(","):
+            if not name:
+                raise CommandError(
+                    f"invalid --cgroup argument: {value} (empty <controller> prefix)"
+                )
+            if name in found:
+                raise CommandError(
+                    f"invalid --cgroup argument(s): controller {name} specified multiple times"
+                )
+            found[name] = path
+    return found or None
+
+
 def _start(
     invocation: Invocation,
     container: Container,
@@ -132,10 +161,9 @@ def _start(
     from libpycontainer.spec import light
 
     options = invocation.options
-    if options.texts("cgroup"):
-        raise CommandError("--cgroup: choosing a sub-cgroup is not in this version")
     process = Process.from_document(
         light.dump(described),
+        cgroup=groups(options.texts("cgroup")),
         terminal=bool(described.terminal),
         console_socket=options.text("console-socket") or None,
         preserve_fds=options.number("preserve-fds"),

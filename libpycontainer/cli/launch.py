@@ -34,20 +34,27 @@ PRESERVE_FDS = Flag(
     "pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)",
     kind="int",
 )
+BUNDLE = Flag(
+    "bundle",
+    "path to the root of the bundle directory, defaults to the current directory",
+    short="b",
+)
+NO_PIVOT = Flag(
+    "no-pivot",
+    "do not use pivot root to jail process inside rootfs; for a rootfs on top of a ramdisk",
+    kind="bool",
+)
+NO_SUBREAPER = Flag(
+    "no-subreaper",
+    "accepted for compatibility: no subreaper is used to reap reparented processes",
+    kind="bool",
+)
 FLAGS = (
-    Flag(
-        "bundle",
-        "path to the root of the bundle directory, defaults to the current directory",
-        short="b",
-    ),
+    BUNDLE,
     CONSOLE_SOCKET,
     PIDFD_SOCKET,
     PID_FILE,
-    Flag(
-        "no-pivot",
-        "do not use pivot root to jail process inside rootfs; for a rootfs on top of a ramdisk",
-        kind="bool",
-    ),
+    NO_PIVOT,
     Flag(
         "no-new-keyring",
         "do not create a new session keyring for the container: it inherits the caller's",
@@ -77,13 +84,9 @@ class Launch:
         self.id = invocation.container_id
         if invocation.globals.text("rootless").lower() not in _ROOTLESS:
             raise CommandError("--rootless takes 'true', 'false' or 'auto'")
-        if invocation.globals.enabled("systemd-cgroup"):
-            raise CommandError("--systemd-cgroup: cgroups made by systemd are not in this version")
         self.bundle = os.path.abspath(options.text("bundle"))
-        self.spec = _load_spec(self.bundle)
-        if self.spec.process is None:
-            raise CommandError("process property must not be empty")
-        check_terminal(self.spec.process, options.text("console-socket"), detach=detach)
+        self.spec = load_spec(self.bundle)
+        check_terminal(self.process, options.text("console-socket"), detach=detach)
         self._preserved, self._environment = inherited_fds(options.number("preserve-fds"))
 
     @property
@@ -136,16 +139,24 @@ class Launch:
         return plan.describe()
 
 
-def _load_spec(bundle: str) -> Spec:
-    """The configuration of the bundle, as the light record that reads like a ``Spec``."""
+def load_spec(bundle: str) -> Spec:
+    """The configuration of the bundle, as the light record that reads like a ``Spec``.
+
+    Raises :class:`CommandError`, also for one without a process,
+    :class:`~libpycontainer.errors.SpecError`.
+    """
     from libpycontainer.spec import light
 
     path = os.path.join(bundle, _CONFIG)
     if not os.path.isdir(bundle):
-        raise CommandError(f"the bundle {bundle} is not a directory")
+        problem = "not a directory" if os.path.exists(bundle) else "no such file or directory"
+        raise CommandError(f"the bundle {bundle}: {problem}")
     if not os.path.exists(path):
         raise CommandError(f"JSON specification file {_CONFIG} not found in {bundle}")
-    return light.load(path)
+    spec = light.load(path)
+    if spec.process is None:
+        raise CommandError("process property must not be empty")
+    return spec
 
 
 def discard(container: Container, cause: BaseException) -> None:
@@ -173,17 +184,22 @@ def inherited_fds(asked: int) -> tuple[int, tuple[str, ...]]:
     systemd's socket activation comes first, if it was meant for this process (man 3
     sd_listen_fds): some clients hand on the variables of their own activation.
     """
-    if asked < 0:
-        raise CommandError(f"--preserve-fds must not be negative, but is {asked}")
     listen = 0
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         count = os.environ.get("LISTEN_FDS", "")
         listen = int(count) if count.isascii() and count.isdigit() else 0
+    check_preserved(asked, listen)
+    environment = (f"LISTEN_FDS={listen}", "LISTEN_PID=1") if listen else ()
+    return listen + asked, environment
+
+
+def check_preserved(asked: int, listen: int = 0) -> None:
+    """Refuse a number of descriptors to pass on that the caller has not opened."""
+    if asked < 0:
+        raise CommandError(f"--preserve-fds must not be negative, but is {asked}")
     for fd in range(_FIRST_FD, _FIRST_FD + listen + asked):
         if not _is_open(fd):
             raise CommandError(f"descriptor {fd} is to be preserved, but it is not open")
-    environment = (f"LISTEN_FDS={listen}", "LISTEN_PID=1") if listen else ()
-    return listen + asked, environment
 
 
 def _is_open(fd: int) -> bool:

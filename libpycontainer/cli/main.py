@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 VERBS = (
+    "checkpoint",
     "create",
     "delete",
     "events",
@@ -25,6 +26,7 @@ VERBS = (
     "list",
     "pause",
     "ps",
+    "restore",
     "resume",
     "run",
     "spec",
@@ -44,12 +46,20 @@ _GLOBALS = (
         "root directory for storage of container state (this should be located in tmpfs)"
         " (default is /run/libpycontainer, or $XDG_RUNTIME_DIR/libpycontainer without privilege)",
     ),
-    Flag("criu", "path to the criu binary used for checkpoint and restore", default="criu"),
-    Flag("systemd-cgroup", "have systemd make the cgroups; not in this version", kind="bool"),
+    Flag("criu", "(obsoleted; do not use)", hidden=True),
+    Flag(
+        "systemd-cgroup",
+        "have systemd make the cgroups, expects cgroupsPath to be of form 'slice:prefix:name'",
+        kind="bool",
+    ),
     Flag(
         "rootless",
         "ignore cgroup permission errors ('true', 'false', or 'auto')",
         default="auto",
+    ),
+    Flag(
+        "generate-completion",
+        "print what makes a shell complete the command line ('bash', 'fish' or 'zsh')",
     ),
     _HELP,
     Flag("version", "print the version", short="v", kind="bool"),
@@ -97,9 +107,17 @@ def _main(argv: Sequence[str], log: Log) -> int:
 
         put(version())
         return 0
+    if options.given("generate-completion"):
+        from libpycontainer.cli.completion import script
+
+        commands = [_command(verb) for verb in VERBS]
+        put(script(options.text("generate-completion"), commands, _GLOBALS))
+        return 0
     log.configure(
         path=options.text("log"), form=options.text("log-format"), debug=options.enabled("debug")
     )
+    if options.given("criu"):
+        log.warning("--criu is ignored: the criu that is used is the one in $PATH")
     state_root(options)
     if not words:
         return _help(None)

@@ -28,10 +28,10 @@ class Flag:
     """One flag: ``kind`` is what its value is, and ``default`` what it is when not given.
 
     Kinds are "bool", "string", "int", "duration" (seconds), and the two that may be repeated,
-    "strings" and "ints".
+    "strings" and "ints". A ``hidden`` one is taken, but no help names it.
     """
 
-    __slots__ = ("default", "kind", "name", "short", "usage")
+    __slots__ = ("default", "hidden", "kind", "name", "short", "usage")
 
     def __init__(
         self,
@@ -41,12 +41,14 @@ class Flag:
         short: str = "",
         kind: str = "string",
         default: str | int = "",
+        hidden: bool = False,
     ) -> None:
         self.name = name
         self.short = short
         self.usage = usage
         self.kind = kind
         self.default = default
+        self.hidden = hidden
 
     def unset(self) -> Value:
         """The value of the flag on a command line that does not give it."""

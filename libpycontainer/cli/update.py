@@ -52,7 +52,7 @@ def _read(source: str) -> dict[str, Any]:
     from libpycontainer.spec import document
 
     if source == "-":
-        value, path = document.parse(_standard_input()), ""
+        value, path = document.parse(_standard_input(), "standard input"), ""
     else:
         value, path = document.read(os.path.abspath(source))
     if not isinstance(value, dict):
@@ -179,8 +179,8 @@ for cgroups are ignored.
         ),
         Flag("cpuset-cpus", "CPU(s) to use"),
         Flag("cpuset-mems", "Memory node(s) to use"),
-        Flag("kernel-memory", "(obsoleted; do not use)"),
-        Flag("kernel-memory-tcp", "(obsoleted; do not use)"),
+        Flag("kernel-memory", "(obsoleted; do not use)", hidden=True),
+        Flag("kernel-memory-tcp", "(obsoleted; do not use)", hidden=True),
         Flag("memory", "Memory limit (in bytes, or with a unit as in 64M)"),
         Flag("cpu-idle", "set cgroup SCHED_IDLE or not, 0: default behavior, 1: SCHED_IDLE"),
         Flag("memory-reservation", "Memory reservation or soft_limit (in bytes)"),

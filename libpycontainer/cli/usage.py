@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from libpycontainer.cli.options import Flag
 
 SPEC_VERSION = "1.3.0"
+_WIDTH = 100
 _SUMMARY = "Open Container Initiative runtime"
 _ABOUT = """\
 pyrunc runs applications that are packaged as the Open Container Initiative (OCI) describes:
@@ -41,21 +42,28 @@ def _details() -> str:
 
 def program_help(commands: Iterable[Command], flags: Sequence[Flag]) -> str:
     """The answer to ``--help`` without a verb."""
+    from libpycontainer.cli import manual
+
     rows = [(command.name, command.usage) for command in commands]
     rows.append(("help, h", "show the commands, or the help of one command"))
-    sections = (
-        ("NAME", f"   {PROGRAM} - {_SUMMARY}\n\n{_ABOUT}"),
-        ("USAGE", f"   {PROGRAM} [global options] command [command options] [arguments...]"),
-        ("VERSION", f"   {__version__}\n{_details()}"),
-        ("COMMANDS", _table(rows)),
-        ("GLOBAL OPTIONS", _table(_rows(flags))),
+    return _page(
+        (
+            ("NAME", f"   {PROGRAM} - {_SUMMARY}\n\n{_ABOUT}"),
+            ("USAGE", f"   {PROGRAM} [global options] command [command options] [arguments...]"),
+            ("VERSION", f"   {__version__}\n{_details()}"),
+            ("COMMANDS", _table(rows)),
+            ("GLOBAL OPTIONS", _table(_rows(flags))),
+            *manual.PROGRAM,
+        )
     )
-    return "\n\n".join(f"{title}:\n{text}" for title, text in sections) + "\n"
 
 
 def command_help(command: Command) -> str:
     """The answer to ``--help`` after the verb."""
-    options = " [command options]" if command.flags else ""
+    from libpycontainer.cli import manual
+
+    flags = [flag for flag in command.flags if not flag.hidden]
+    options = " [command options]" if flags else ""
     usage = f"   {PROGRAM} {command.name}{options} {command.arguments or '[arguments...]'}"
     sections = [
         ("NAME", f"   {PROGRAM} {command.name} - {command.usage}"),
@@ -63,13 +71,17 @@ def command_help(command: Command) -> str:
     ]
     if command.description:
         sections.append(("DESCRIPTION", f"   {command.description}"))
-    if command.flags:
-        sections.append(("OPTIONS", _table(_rows(command.flags))))
+    if flags:
+        sections.append(("OPTIONS", _table(_rows(flags))))
+    return _page((*sections, *manual.VERBS.get(command.name, ())))
+
+
+def _page(sections: Iterable[tuple[str, str]]) -> str:
     return "\n\n".join(f"{title}:\n{text}" for title, text in sections) + "\n"
 
 
 def _rows(flags: Iterable[Flag]) -> list[tuple[str, str]]:
-    return [(_spelling(flag), flag.usage + _default(flag)) for flag in flags]
+    return [(_spelling(flag), flag.usage + _default(flag)) for flag in flags if not flag.hidden]
 
 
 def _spelling(flag: Flag) -> str:
@@ -87,5 +99,19 @@ def _default(flag: Flag) -> str:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    width = max(len(left) for left, _ in rows) + 2
-    return "\n".join(f"   {left:<{width}}{right}" for left, right in rows)
+    width = max(len(left) for left, _ in rows) + 5
+    return "\n".join(
+        f"   {left}".ljust(width) + _wrapped(right, _WIDTH - width, width) for left, right in rows
+    )
+
+
+def _wrapped(text: str, width: int, indent: int) -> str:
+    """``text`` in lines of at most ``width`` columns. What has lines already has them for good."""
+    if "\n" in text:
+        return text
+    lines = [""]
+    for word in text.split(" "):
+        if len(lines[-1]) + len(word) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += f"{word} "
+    return f"\n{' ' * indent}".join(line.rstrip() for line in lines)

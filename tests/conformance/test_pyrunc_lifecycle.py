@@ -282,7 +282,7 @@ def test_exec_takes_a_process_document(waiting: Bundle, pyrunc: Pyrunc, tmp_path
         (["exec", "--cwd", "etc", "c", "id"], 255, "Cwd must be an absolute path"),
         (["exec", "-d", "-t", "c", "sh"], 255, "without setting console socket"),
         (["exec", "--console-socket", "/s", "c", "sh"], 255, "cannot use console socket"),
-        (["exec", "--cgroup", "x", "c", "sh"], 255, "--cgroup"),
+        (["exec", "--cgroup", "x", "c", "sh"], 255, "/x: no such file or directory"),
         (["exec", "--preserve-fds", "5", "c", "sh"], 255, "is not open"),
         (["kill", "c", "FOO"], 1, 'unknown signal "FOO"'),
         (["kill", "c", "999"], 1, "invalid argument"),
@@ -479,11 +479,23 @@ def test_a_state_root_that_cannot_be_written_is_named(
     assert root in logged(done)
 
 
-def test_systemd_cgroups_are_refused_clearly(bundle: BundleMaker, pyrunc: Pyrunc) -> None:
+@pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd is running here")
+def test_systemd_cgroups_need_systemd(bundle: BundleMaker, pyrunc: Pyrunc) -> None:
+    made = bundle(["true"])
+    made.linux["cgroupsPath"] = "system.slice:lpc-test:c"
+    made.save()
+    done = pyrunc("--systemd-cgroup", "run", "--bundle", made, "c")
+
+    assert done.returncode == 1
+    assert "systemd is not running here (no /run/systemd/system)" in logged(done)
+    assert json.loads(pyrunc("list", "--format", "json").stdout) in ([], None)
+
+
+def test_a_path_is_no_name_of_a_unit(bundle: BundleMaker, pyrunc: Pyrunc) -> None:
     done = pyrunc("--systemd-cgroup", "run", "--bundle", bundle(["true"]), "c")
 
     assert done.returncode == 1
-    assert "systemd" in logged(done)
+    assert "$.linux.cgroupsPath: expected slice:prefix:name" in logged(done)
 
 
 def test_a_missing_container_is_what_delete_force_wants(pyrunc: Pyrunc) -> None:

@@ -234,6 +234,16 @@ def test_a_cold_start_imports_nothing_heavy(argv: list[str]) -> None:
     assert not HEAVY & _modules_of(argv)
 
 
+def test_only_help_loads_the_words_of_help() -> None:
+    verbs = {f"libpycontainer.cli.{verb}" for verb in main.VERBS}
+    words = {f"libpycontainer.cli.{name}" for name in ("completion", "manual", "usage")}
+    for verb in ("state", "kill", "delete", "start"):
+        loaded = _modules_of([verb, "no-such-container"])
+        assert loaded & verbs == {f"libpycontainer.cli.{verb}"}
+        assert not loaded & words
+    assert _modules_of(["state", "--help"]) & words == words - {"libpycontainer.cli.completion"}
+
+
 def test_closed_standard_streams_are_opened_first(tmp_path: Path) -> None:
     script = 'exec 0<&- 1>&- 2>&-; "$0" -m libpycontainer --log "$1" list --format x; echo $? >"$2"'
     log, code = tmp_path / "log", tmp_path / "code"
