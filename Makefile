@@ -7,19 +7,22 @@ BIN := $(VENV)/bin
 # The interpreter is part of the name: another one means another environment.
 MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 INSTALLED := $(VENV)/installed
+NEWER_PEERS := $(VENV)/newer-peers
 DOCS_TOOLS := $(VENV)/docs-tools
 SHIM_SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs clean system
+.PHONY: help setup demo test lint analyze types docs bench clean system
 
 help:
 	@echo "make demo    a container, shown step by step"
 	@echo "make test    every test (as root; without root only the pure ones)"
 	@echo "make lint    ruff's checks and formatting"
+	@echo "make analyze the shim under gcc's static analyser"
 	@echo "make types   mypy, strict"
 	@echo "make docs    the documentation, into site/"
+	@echo "make bench   what a container costs, beside other runtimes (as root; BENCH=--quick)"
 	@echo "make setup   only the set-up: Debian packages, $(VENV), the shim"
 	@echo "make clean   remove everything that was made here"
 
@@ -33,11 +36,20 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+analyze: setup
+	$(BIN)/python scripts/analyze.py
+
 types: setup
 	$(BIN)/mypy
 
 docs: setup $(DOCS_TOOLS)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs site
+
+# Without a network there are fewer peers, and the table says which.
+bench: setup
+	-$(PIP_INSTALL) --editable '.[bench]'
+	-[ -x $(NEWER_PEERS)/bin/crun ] || benchmarks/newer-peers.sh $(NEWER_PEERS)
+	$(BIN)/python -m benchmarks --peers $(NEWER_PEERS)/bin $(BENCH)
 
 setup: $(INSTALLED)
 
