@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 SETTLING_SECONDS = 2.0
-DEFAULT_STATE_ROOT = "/run/libpycontainer"
+STATE_ROOT_OF_USER = os.environ.get("XDG_RUNTIME_DIR", "/nowhere") + "/libpycontainer"
+DEFAULT_STATE_ROOT = "/run/libpycontainer" if os.geteuid() == 0 else STATE_ROOT_OF_USER
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/tty", "/dev/ptmx")
 # pytest names the running phase there, so it always differs.
 ENVIRONMENT_OF_PYTEST = "PYTEST_CURRENT_TEST"
@@ -94,8 +95,14 @@ def settle(before: Snapshot, scope: Scope) -> list[Leak]:
 
 
 def clear(leaks: list[Leak], scope: Scope) -> None:
-    """Take away what was left, so that the next test starts clean. What will not go, stays."""
-    groups = [leak.key for leak in leaks if leak.kind.look is cgroups]
+    """Take away what was left, so that the next test starts clean. What will not go, stays.
+
+    A group whose name says nothing of us is told but never touched: it may be somebody else's, who
+    works beside us.
+    """
+    groups = [
+        leak.key for leak in leaks if leak.kind.look is cgroups and scope.claims_group(leak.key)
+    ]
     for path in groups:
         _thaw(path)
     _end([int(leak.key.partition("/")[0]) for leak in leaks if leak.kind.look is processes])
@@ -295,7 +302,9 @@ def state_directories(scope: Scope) -> Things:
             names = os.listdir(root)
         except FileNotFoundError:
             continue
-        found.update({f"{root}/{name}": f"{root}/{name}" for name in names})
+        # No container can have a name with an "@": what has one is kept for the next of them.
+        kept = [name for name in names if "@" not in name]
+        found.update({f"{root}/{name}": f"{root}/{name}" for name in kept})
     return found
 
 
