@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cffi import FFI
 
 HERE = Path(__file__).parent
+SANITIZE = "LPC_SANITIZE"
+"""Set in the environment, it makes a shim that only scripts/sanitize.py's interpreter can load."""
+SANITIZERS = [
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+    "-fno-omit-frame-pointer",
+    "-g",
+]
 STAGES = (
     "LPC_STAGE_FDS",
     "LPC_STAGE_RLIMITS",
@@ -34,6 +43,10 @@ def stage_macros() -> list[tuple[str, str]]:
     return [(name, str(number)) for number, name in enumerate(STAGES, 1)]
 
 
+def sanitizers() -> list[str]:
+    return SANITIZERS if os.environ.get(SANITIZE) else []
+
+
 ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
@@ -54,7 +67,9 @@ ffibuilder.set_source(
         # cffi's own glue casts functions and leaves arguments unused; ours may not.
         "-Wno-cast-function-type",
         "-Wno-unused-parameter",
+        *sanitizers(),
     ],
+    extra_link_args=sanitizers(),
 )
 
 if __name__ == "__main__":

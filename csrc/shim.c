@@ -212,6 +212,18 @@ int lpc_park(uint64_t clone_flags, uint64_t unshare_flags, void *stack, size_t s
     return pid;
 }
 
+int lpc_unpark(int *pidfd, int *keeper)
+{
+    if (*keeper < 0)
+        return 0;
+    close(*keeper);
+    *keeper = -1;
+    reap(*pidfd, WEXITED | __WALL);
+    close(*pidfd);
+    *pidfd = -1;
+    return 0;
+}
+
 /* ---- packets that carry descriptors ------------------------------------------------------ */
 
 #define MAX_FDS 253 /* SCM_MAX_FD */

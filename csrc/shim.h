@@ -44,6 +44,9 @@ int lpc_clone(uint64_t flags, int cgroup_fd, int *pidfd);
 int lpc_park(uint64_t clone_flags, uint64_t unshare_flags, void *stack, size_t stack_size,
              int *pidfd, int *keeper);
 
+/* End a parked child and reap it. Its two descriptors are closed and become -1; -1 is no child. */
+int lpc_unpark(int *pidfd, int *keeper);
+
 struct lpc_finish {
     char *path;            /* the executable, resolved */
     char **argv;

@@ -86,9 +86,6 @@ TIOCGPTPEER = 0x5441
 # sys/inotify.h
 IN_MODIFY = 0x00000002
 
-# wait(2): children made without an exit signal are only seen with it.
-WALL = 0x40000000
-
 MFD_CLOEXEC = 1
 MFD_ALLOW_SEALING = 2
 MFD_EXEC = 0x10

@@ -94,9 +94,7 @@ def hook_rows(hooks: Hooks | None) -> dict[str, list[dict[str, Any]]]:
     return rows
 
 
-def hand_over(
-    record: Mapping[str, Any], status: str
-) -> Callable[[sys_.Fd, int], None] | None:
+def hand_over(record: Mapping[str, Any], status: str) -> Callable[[sys_.Fd, int], None] | None:
     """What sends the listener of a process's filter to the agent; ``None`` where there is none.
 
     The agent is shown the container with that ``status``.

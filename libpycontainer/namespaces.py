@@ -61,19 +61,29 @@ def _new(wanted: Sequence[Namespace], facts: Facts) -> dict[str, sys_.Fd]:
     if not wanted:
         return {}
     new = {namespace.type: namespace for namespace in wanted}
-    with sys_.Parked() as parked:
-        _park(parked, "user" in new, "time" in new)
-        process = f"/proc/{parked.pid}"
-        if "user" in new:
-            _map_users(new["user"], parked.pid, facts)
-        if "time" in new and new["time"].offsets:
-            _write(f"{process}/timens_offsets", new["time"].offsets)
-        fds: dict[str, sys_.Fd] = {}
-        for type, namespace in new.items():
-            name = "time_for_children" if type == "time" else type
-            path = f"{process}/ns/{name}"
-            fds[namespace.fd] = sys_.Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        return fds
+    parked = sys_.Parked()
+    try:
+        with parked:
+            return _open_new(parked, new, facts)
+    except BaseException:
+        # Once more: a Ctrl-C may have come in the moment when it was to be closed.
+        parked.close()
+        raise
+
+
+def _open_new(parked: sys_.Parked, new: dict[str, Namespace], facts: Facts) -> dict[str, sys_.Fd]:
+    _park(parked, "user" in new, "time" in new)
+    process = f"/proc/{parked.pid}"
+    if "user" in new:
+        _map_users(new["user"], parked.pid, facts)
+    if "time" in new and new["time"].offsets:
+        _write(f"{process}/timens_offsets", new["time"].offsets)
+    fds: dict[str, sys_.Fd] = {}
+    for type, namespace in new.items():
+        name = "time_for_children" if type == "time" else type
+        path = f"{process}/ns/{name}"
+        fds[namespace.fd] = sys_.Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    return fds
 
 
 def _park(parked: sys_.Parked, user: bool, time: bool) -> None:
@@ -186,15 +196,25 @@ def open_trees(wanted: Sequence[Tree]) -> list[sys_.Fd]:
 
 def _map_ids(fd: sys_.Fd, tree: Tree) -> None:
     """Show the files' owners through the mappings of a user namespace that exists for this only."""
-    with sys_.Parked() as parked:
-        parked.start(sys_.CLONE_NEWUSER)
-        process = f"/proc/{parked.pid}"
-        _write(f"{process}/gid_map", tree.gid_map)
-        _write(f"{process}/uid_map", tree.uid_map)
-        with sys_.Fd(os.open(f"{process}/ns/user", os.O_RDONLY | os.O_CLOEXEC)) as userns:
-            sys_.mount_setattr(
-                fd.fileno(),
-                set=sys_.MOUNT_ATTR_IDMAP,
-                userns=userns.fileno(),
-                recursive=tree.map_recursive,
-            )
+    with _user_namespace(tree.uid_map, tree.gid_map) as userns:
+        sys_.mount_setattr(
+            fd.fileno(),
+            set=sys_.MOUNT_ATTR_IDMAP,
+            userns=userns.fileno(),
+            recursive=tree.map_recursive,
+        )
+
+
+def _user_namespace(uid_map: str, gid_map: str) -> sys_.Fd:
+    parked = sys_.Parked()
+    try:
+        with parked:
+            parked.start(sys_.CLONE_NEWUSER)
+            process = f"/proc/{parked.pid}"
+            _write(f"{process}/gid_map", gid_map)
+            _write(f"{process}/uid_map", uid_map)
+            return sys_.Fd(os.open(f"{process}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
+    except BaseException:
+        # As above.
+        parked.close()
+        raise

@@ -24,7 +24,6 @@ from libpycontainer.kernel import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     SECCOMP_SET_MODE_FILTER,
-    WALL,
 )
 
 TYPE_CHECKING = False
@@ -192,8 +191,8 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, Fd | None]:
 class Parked:
     """A child that sits in fresh namespaces so that they can be opened by path and kept by fd.
 
-    It is started inside of the ``with`` block, which ends it: as with :class:`Child`, the kernel's
-    side notes it, so that a Ctrl-C right behind that finds everything that is to be cleaned up.
+    It is noted by the kernel's side, as with :class:`Child`, so that a Ctrl-C right behind
+    :meth:`start` finds what is to be closed.
     """
 
     __slots__ = ("_keeper", "_pidfd", "_stack", "pid")
@@ -214,29 +213,15 @@ class Parked:
             lib.lpc_park(clone_flags, unshare_flags, base, size, pidfd, keeper), "clone"
         )
 
+    def close(self) -> None:
+        """End the child and wait until it is gone; closing it once more does nothing."""
+        lib.lpc_unpark(self._pidfd, self._keeper)
+
     def __enter__(self) -> Parked:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._keeper[0] < 0:
-            return
-        keeper, self._keeper[0] = self._keeper[0], -1
-        os.close(keeper)
-        try:
-            self._reap()
-        except BaseException:
-            # Interrupted; it ends at once, and its stack is ours to keep until then.
-            self._reap()
-            raise
-        finally:
-            os.close(self._pidfd[0])
-
-    def _reap(self) -> None:
-        try:
-            os.waitid(os.P_PIDFD, self._pidfd[0], os.WEXITED | WALL)
-        except ChildProcessError:
-            # The first time has succeeded, and the interrupt came right behind it.
-            pass
+        self.close()
 
 
 class Finish:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests import leaks
+from tests import leaks, ways
 
 TESTS = Path(__file__).parent
 ROOMS = {"privileged": TESTS / "privileged", "conformance": TESTS / "conformance"}
@@ -29,16 +29,22 @@ DIRECTORIES = ("dev", "etc", "home/app", "proc", "root", "run", "sys", "tmp", "v
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1000:\nstaff:x:50:app\n"
 CALL_FAILED = pytest.StashKey[bool]()
+SLOWNESS = float(os.environ.get("LPC_TEST_SLOWNESS", "1"))
+"""How many times longer to wait before something counts as hanging: an emulated machine is slow."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    ways.register(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the room they lie in, and leave out what only root can do."""
+    """Mark tests by the room they lie in, and leave out what cannot be done as who we are."""
     for item in items:
         for marker, room in ROOMS.items():
             if item.path.is_relative_to(room):
                 item.add_marker(marker)
-        if _touches_the_host(item) and os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="needs root"))
+        if _touches_the_host(item) and (reason := ways.obstacle(item)):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -110,9 +116,8 @@ def busybox_rootfs(workspace: Path) -> Path:
     (rootfs / "tmp").chmod(0o1777)
     (rootfs / "etc/passwd").write_text(PASSWD, encoding="ascii")
     (rootfs / "etc/group").write_text(GROUP, encoding="ascii")
-    if os.geteuid() == 0:
-        os.chown(rootfs / "home/app", 1000, 1000)
     _install_busybox(busybox, rootfs)
+    _own_rootfs(rootfs)
     return rootfs
 
 
@@ -185,7 +190,8 @@ class BundleMaker:
         path.chmod(0o755)
         config = copy.deepcopy(self._default)
         config["process"].update(args=list(args), terminal=False)
-        config["linux"]["cgroupsPath"] = f"/{RUN_PREFIX}-{path.name.removeprefix('bundle-')}"
+        name = path.name.removeprefix("bundle-")
+        config["linux"]["cgroupsPath"] = ways.cgroup(f"{RUN_PREFIX}-{name}")
         rootfs = self._rootfs
         if private_rootfs:
             rootfs = path / "rootfs"
@@ -198,16 +204,22 @@ class BundleMaker:
 
 def _copy_rootfs(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True)
-    if os.geteuid() == 0:
-        os.chown(target / "home/app", 1000, 1000)
+    _own_rootfs(target)
+
+
+def _own_rootfs(rootfs: Path) -> None:
+    ways.own_tree(rootfs)
+    ways.own(rootfs / "home/app", 1000)
 
 
 @pytest.fixture(scope="session")
 def default_config() -> dict[str, Any]:
-    """What ``Spec.default()`` says, as the JSON document."""
+    """What ``Spec.default()`` says, as the JSON document, with this run's user namespace."""
     from libpycontainer.spec.models import Spec
 
-    return Spec.default().to_dict()
+    config = Spec.default().to_dict()
+    ways.adapt(config)
+    return config
 
 
 @pytest.fixture
@@ -256,7 +268,7 @@ class Pyrunc:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
-                timeout=timeout,
+                timeout=timeout * SLOWNESS,
                 cwd=cwd,
                 env=env,
                 pass_fds=pass_fds,

@@ -222,6 +222,7 @@ def copy_rootfs(source: Path, target: Path) -> Path:
 def add_user_namespace(config: dict[str, Any], first: int = 300_000, size: int = 65_536) -> None:
     """Root inside becomes the host's user ``first``; as an ordinary user he stays that one."""
     if ways.WAY == "user":
+        ways.adapt(config)
         return
     namespaces = config["linux"]["namespaces"]
     namespaces[:] = [each for each in namespaces if each["type"] != "user"] + [{"type": "user"}]

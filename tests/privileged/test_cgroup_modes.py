@@ -72,6 +72,7 @@ def test_freezing_stops_and_thawing_goes_on(factory: lc.Factory, bundle: BundleM
 
 
 @pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.no_user_namespace("the host's processes cannot be shown in a proc of its own")
 def test_killing_reaches_every_process(
     factory: lc.Factory, bundle: BundleMaker, paused: bool
 ) -> None:
@@ -119,6 +120,7 @@ def test_limits_are_set_or_refused(factory: lc.Factory, bundle: BundleMaker) -> 
         assert group_files(one.linux["cgroupsPath"], "pids.max", "pids.max", "pids") == "17"
 
 
+@pytest.mark.no_user_namespace("device rules cannot be loaded, nor devices made")
 def test_devices_are_denied_unless_listed(factory: lc.Factory, bundle: BundleMaker) -> None:
     def configure(config: dict[str, Any]) -> None:
         for names in config["process"]["capabilities"].values():
@@ -202,6 +204,7 @@ def test_oom_is_counted(factory: lc.Factory, bundle: BundleMaker) -> None:
 
 @pytest.mark.skipif(PURE, reason="there is nothing but version 2 here")
 @pytest.mark.timeout(100)
+@pytest.mark.privileged_caller("mounts on the host")
 def test_the_same_with_version_two_alone() -> None:
     if not os.path.isdir("/sys/fs/cgroup/unified"):
         pytest.skip("no cgroup v2 hierarchy here")

@@ -831,6 +831,7 @@ def test_an_unprivileged_caller_without_delegation_gets_no_group() -> None:
 @pytest.mark.skipif(VIEW in os.environ, reason="this is a view already")
 @pytest.mark.skipif(MODE != "hybrid", reason="only a hybrid host has both to show")
 @pytest.mark.parametrize("mode", VIEWS)
+@pytest.mark.privileged_caller("mounts on the host")
 def test_the_whole_battery_in_a_view_of_one_version(mode: str) -> None:
     prepare = VIEWS[mode] + ' && exec "$@"'
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]

@@ -19,6 +19,7 @@ from tests.privileged.support import (
     FOREVER,
     TIMEOUT,
     Program,
+    add_user_namespace,
     children,
     create,
     exec_inside,
@@ -277,14 +278,17 @@ def open_descriptors() -> set[int]:
 # A file or a finalizer that is hit right behind its opening says so; that is Python's to clean up.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_interrupted_creation_leaves_no_process(factory: lc.Factory, bundle: BundleMaker) -> None:
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_interrupted_creation_leaves_no_process(
+    factory: lc.Factory, bundle: BundleMaker, user_namespace: bool
+) -> None:
     # Ctrl-C at any moment of it: KeyboardInterrupt is raised wherever the program happens to be.
     # That may be between os.open and the assignment of its result, so a descriptor can get lost,
     # as in any Python program; nothing that outlives the program can.
     before = children()
     open_before = open_descriptors()
     interrupted = 0
-    one = bundle(["true"])
+    one = bundle(["true"], edit=add_user_namespace if user_namespace else None)
     # A background job is started with the signal ignored, and Python then installs no handler.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     for turn in range(40):

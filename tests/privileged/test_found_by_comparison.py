@@ -30,6 +30,7 @@ def confined(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", tmp_path], check=True)
 
 
+@pytest.mark.privileged_caller("mounts on the host")
 def test_a_bind_in_a_user_namespace_keeps_the_flags_of_its_source(
     factory: lc.Factory, bundle: BundleMaker, confined: Path
 ) -> None:
@@ -78,7 +79,13 @@ def test_the_message_queues_belong_to_the_containers_root(
     assert read_inside(factory, one).lines == ["0:0"]
 
 
-@pytest.mark.parametrize(("user", "permissions"), [(False, "3f1b0000"), (True, "3f130008")])
+@pytest.mark.parametrize(
+    ("user", "permissions"),
+    [
+        pytest.param(False, "3f1b0000", marks=pytest.mark.no_user_namespace("is without one")),
+        (True, "3f130008"),
+    ],
+)
 def test_the_session_keyring_can_be_searched_inside(
     factory: lc.Factory, bundle: BundleMaker, user: bool, permissions: str
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ import libpycontainer as lc
 from tests.privileged.support import (
     FOREVER,
     TIMEOUT,
+    Gate,
     bind,
     children,
     create,
@@ -46,6 +49,9 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.chmod(0o777)
+        # Hooks of several users write to it.
+        (path / "order").touch()
+        (path / "order").chmod(0o666)
 
     def bundle(
         self, bundle: BundleMaker, hooks: dict[str, list[dict[str, Any]]], **options: Any
@@ -250,6 +256,30 @@ def test_hook_that_takes_too_long_is_killed(
     with pytest.raises(lc.HookError, match=f"{kind}.*1 s"), create(factory, one) as container:
         container.start()
     assert children() == before
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime"])
+def test_ctrl_c_ends_the_hook_that_runs(
+    kind: str, factory: lc.Factory, bundle: BundleMaker, tmp_path: Path
+) -> None:
+    before = children()
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with Gate(tmp_path) as gate:
+
+        def interrupt() -> None:
+            gate.reached()
+            signal.pthread_kill(main, signal.SIGINT)
+
+        main = threading.get_ident()
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        one = bundle(["true"], edit=lambda c: c.update(hooks={kind: [hook(gate.script())]}))
+        with pytest.raises(KeyboardInterrupt):
+            create(factory, one)
+        thread.join()
+        assert children() == before
+    signal.signal(signal.SIGINT, previous)
+    assert factory.list() == []
 
 
 @pytest.mark.parametrize("kind", [*BEFORE, "startContainer", "poststart"])

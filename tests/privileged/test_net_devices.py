@@ -40,6 +40,7 @@ from tests.privileged.support import (
 if TYPE_CHECKING:
     from tests.conftest import Bundle, BundleMaker, Pyrunc
 
+pytestmark = pytest.mark.privileged_caller("moves the host's network devices")
 ADDRESSES = (
     ["10.71.0.2/24", "brd", "+", "label", "web0:a", "metric", "7"],
     ["10.71.0.3/24"],
@@ -220,6 +221,7 @@ def test_user_namespace_gets_the_device(factory: lc.Factory, bundle: BundleMaker
 
 
 @in_own_network
+@pytest.mark.no_user_namespace("a sysfs of the host's cannot be mounted")
 def test_joined_namespace_gets_the_device(factory: lc.Factory, bundle: BundleMaker) -> None:
     make_device()
     before = looks()
@@ -421,6 +423,7 @@ def test_name_on_the_way_may_be_that_of_another_device(
 
 
 @in_own_network
+@pytest.mark.no_user_namespace("a sysfs of the host's cannot be mounted")
 def test_host_namespace_gets_no_device(factory: lc.Factory, bundle: BundleMaker) -> None:
     make_device()
     made = lending(bundle, {"web0": {}})

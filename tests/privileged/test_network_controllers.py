@@ -75,6 +75,7 @@ def test_an_interface_that_is_not_there_is_named(factory: lc.Factory, bundle: Bu
 
 
 @pytest.mark.skipif(VIEW in os.environ, reason="this is the view already")
+@pytest.mark.privileged_caller("mounts on the host")
 def test_the_battery_where_the_controllers_are_mounted() -> None:
     known = [line.split() for line in Path("/proc/cgroups").read_text().splitlines()]
     free = {name for name, hierarchy, *_ in known if hierarchy == "0"}

@@ -214,6 +214,8 @@ def file_of(container: lc.Container, file: str) -> Path | None:
 def test_the_kernels_file_says_it_or_the_field_is_named(
     field: Field, factory: lc.Factory, bundle: BundleMaker, request: pytest.FixtureRequest
 ) -> None:
+    if field.name.startswith("cpu.realtime") and ways.WAY == "user":
+        pytest.skip("as user: the group that he was given has no time for real-time processes")
     device = numbers(request.getfixturevalue("disk")) if field.needs_device else (0, 0)
     if field.name == "rdma":
         request.getfixturevalue("rdma")
@@ -457,6 +459,7 @@ HUGE_MAP = "setattr(sys, 'huge', __import__('mmap').mmap(-1, {size}, flags=0x400
 HUGE_TOUCH = "[sys.huge.__setitem__(at, 1) for at in range(0, len(sys.huge), 2 << 20)] and 1"
 
 
+@pytest.mark.privileged_caller("sets the host's number of huge pages")
 def test_huge_pages_end_at_the_limit(huge_pages: int, group: Callable[..., Manager]) -> None:
     document = {"hugepageLimits": [{"pageSize": "2MB", "limit": 2 * huge_pages}]}
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import libpycontainer as lc
+from tests import ways
 from tests.privileged.support import bind, read_inside, sh, writable_tmp
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def mount_table(text: str) -> dict[str, tuple[str, set[str], str, set[str]]]:
     return table
 
 
+@pytest.mark.no_user_namespace("the kernel shows the host's ids")
 def test_default_mounts(factory: lc.Factory, bundle: BundleMaker) -> None:
     table = mount_table(read_inside(factory, bundle(["cat", "/proc/self/mountinfo"])).text)
     assert "ro" in table["/"][1]
@@ -74,6 +76,7 @@ def test_writable_root_can_be_written(factory: lc.Factory, bundle: BundleMaker) 
     assert (one.rootfs / "file").exists()
 
 
+@pytest.mark.no_user_namespace("devices are the host's; test_user_namespace.py has them")
 def test_default_devices(factory: lc.Factory, bundle: BundleMaker) -> None:
     names = ("null", "zero", "full", "random", "urandom", "tty")
     script = "umask 077; cd /dev; stat -c '%n %F %t:%T %a %u:%g' " + " ".join(names)
@@ -106,6 +109,7 @@ def test_links_in_dev(factory: lc.Factory, bundle: BundleMaker) -> None:
     ]
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_configured_devices(factory: lc.Factory, bundle: BundleMaker) -> None:
     def add(config: dict[str, Any]) -> None:
         config["linux"]["devices"] = [
@@ -132,6 +136,7 @@ def test_configured_devices(factory: lc.Factory, bundle: BundleMaker) -> None:
     ]
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_unlisted_devices_are_denied(factory: lc.Factory, bundle: BundleMaker) -> None:
     def allow_mknod(config: dict[str, Any]) -> None:
         for names in config["process"]["capabilities"].values():
@@ -148,6 +153,7 @@ cd /tmp; mknod mem c 1 1; mknod disk b 7 0; mknod null c 1 3
     assert result.lines[-1] == "allowed"
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_devices_that_the_cgroup_allows_can_be_opened(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -196,6 +202,7 @@ def test_bind_mounts_of_files_and_directories(
 ) -> None:
     (tmp_path / "file").write_text("shown\n")
     (tmp_path / "directory").mkdir()
+    ways.own(tmp_path / "directory")
     one = bundle(
         sh(
             "cat /new/file; touch /new/place/x && echo written; touch /read/only/x; echo >/new/file"

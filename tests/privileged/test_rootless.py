@@ -23,6 +23,7 @@ from tests.privileged.support import TIMEOUT, run_in_pure_v2_view
 VIEW = "LPC_TEST_ROOTLESS_VIEW"
 TOP = Path("/sys/fs/cgroup")
 PURE = (TOP / "cgroup.controllers").exists()
+pytestmark = pytest.mark.privileged_caller("makes an ordinary user of its own")
 UID = 1000
 PRELUDE = """
 import os, signal, sys

@@ -131,6 +131,7 @@ def test_environment_is_small_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert output("/usr/bin/env", env={"A": "1", "HOME": "/x"}).splitlines() == ["A=1", "HOME=/x"]
 
 
+@pytest.mark.privileged_caller("lc.run maps an ordinary user to root only")
 def test_user_is_the_given_one() -> None:
     assert shell("id -u; id -g", user="1234:5678").split() == ["1234", "5678"]
     assert shell("id -u", user=(1, 2)).split() == ["1"]
@@ -181,6 +182,7 @@ def test_missing_program_is_an_executable_error() -> None:
         lc.run(["no-such-program"])
 
 
+@pytest.mark.no_user_namespace("the root filesystem is not the caller's")
 def test_own_root_is_writable(busybox_rootfs: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     subprocess.run(["cp", "-a", str(busybox_rootfs), str(root)], check=True)

@@ -35,6 +35,7 @@ def listing(*paths: str) -> list[str]:
     return sh(f"stat -c '%n %F %t:%T %a %u:%g' {' '.join(paths)}")
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_every_kind_of_device(factory: lc.Factory, bundle: BundleMaker) -> None:
     edit = with_devices(
         {"path": "/dev/one", **NULL, "fileMode": 0o640, "uid": 7, "gid": 8},
@@ -54,6 +55,7 @@ def test_every_kind_of_device(factory: lc.Factory, bundle: BundleMaker) -> None:
 
 
 @pytest.mark.parametrize("umask", [0, 0o22, 0o777])
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_modes_do_not_depend_on_any_umask(
     factory: lc.Factory, bundle: BundleMaker, umask: int
 ) -> None:
@@ -69,6 +71,7 @@ def test_modes_do_not_depend_on_any_umask(
     assert result.lines == ["0", "1", "222", "666", "777", "666", "755"]
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_the_bits_of_the_file_type_in_a_mode_are_harmless(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -79,6 +82,7 @@ def test_the_bits_of_the_file_type_in_a_mode_are_harmless(
     ]
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_a_device_may_lie_anywhere(factory: lc.Factory, bundle: BundleMaker) -> None:
     edit = with_devices(
         {"path": "/srv/deep/null", **NULL},
@@ -92,6 +96,7 @@ def test_a_device_may_lie_anywhere(factory: lc.Factory, bundle: BundleMaker) -> 
     assert stat.S_ISCHR((one.rootfs / "srv/deep/null").stat().st_mode)
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_a_configured_device_takes_the_place_of_a_default_one(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -130,6 +135,7 @@ def test_the_default_devices_are_there_whatever_the_configuration_mounts(
 
 @pytest.mark.parametrize("where", ["configured", "default"])
 @pytest.mark.parametrize("what", ["file", "directory", "other device", "fifo", "link"])
+@pytest.mark.no_user_namespace("devices are the host's, bound over whatever lies there")
 def test_something_else_in_its_place_is_an_error(
     factory: lc.Factory, bundle: BundleMaker, where: str, what: str
 ) -> None:
@@ -155,6 +161,7 @@ def test_something_else_in_its_place_is_an_error(
     assert factory.list() == []
 
 
+@pytest.mark.no_user_namespace("devices are the host's")
 def test_the_same_device_in_its_place_is_used_and_made_right(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -172,6 +179,7 @@ def test_the_same_device_in_its_place_is_used_and_made_right(
     ]
 
 
+@pytest.mark.privileged_caller("makes a device")
 def test_a_node_of_the_hosts_that_is_mounted_in_its_place_keeps_mode_and_owner(
     factory: lc.Factory, bundle: BundleMaker, tmp_path: Path
 ) -> None:
@@ -187,6 +195,7 @@ def test_a_node_of_the_hosts_that_is_mounted_in_its_place_keeps_mode_and_owner(
     assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o600, 0, 0)
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_no_symlink_leads_a_device_out(
     factory: lc.Factory, bundle: BundleMaker, tmp_path: Path
 ) -> None:
@@ -234,6 +243,7 @@ def test_a_node_that_the_host_has_not_is_an_error_in_a_user_namespace(
     assert f"bind the device {device['path']}" in str(caught.value)
 
 
+@pytest.mark.privileged_caller("what is mounted below may not be uncovered")
 def test_a_dev_of_the_hosts_is_left_as_it_is(factory: lc.Factory, bundle: BundleMaker) -> None:
     def edit(config: dict[str, Any]) -> None:
         own_dev(config)
@@ -245,6 +255,7 @@ def test_a_dev_of_the_hosts_is_left_as_it_is(factory: lc.Factory, bundle: Bundle
     assert sorted(os.listdir("/dev")) == before
 
 
+@pytest.mark.privileged_caller("makes a device")
 def test_ptmx_of_the_root_file_system_is_replaced(factory: lc.Factory, bundle: BundleMaker) -> None:
     one = bundle(["readlink", "/dev/ptmx"], private_rootfs=True)
     own_dev(one.config)

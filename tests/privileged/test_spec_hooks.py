@@ -57,6 +57,8 @@ def test_prestart_comes_before_create_runtime_and_that_before_create_container(
     factory: lc.Factory, bundle: BundleMaker, tmp_path: Path
 ) -> None:
     kinds = ("createContainer", "createRuntime", "prestart")
+    (tmp_path / "order").touch()
+    (tmp_path / "order").chmod(0o666)
     one = with_hooks(bundle, {kind: [hook(f"echo {kind} >>{tmp_path}/order")] for kind in kinds})
     with create(factory, one):
         assert (tmp_path / "order").read_text().split() == list(reversed(kinds))

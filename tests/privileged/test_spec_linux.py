@@ -78,7 +78,11 @@ def test_parts_for_other_platforms_are_ignored_with_a_warning(
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        (lambda c: (c.pop("linux"), c.pop("hostname")), "$.linux: only Linux containers"),
+        pytest.param(
+            lambda c: (c.pop("linux"), c.pop("hostname")),
+            "$.linux: only Linux containers",
+            marks=pytest.mark.privileged_caller("the user namespace is missed first"),
+        ),
         (lambda c: c.pop("root"), "$.root"),
         (lambda c: c.pop("process"), "$.process"),
         (lambda c: c.pop("ociVersion"), "$.ociVersion"),

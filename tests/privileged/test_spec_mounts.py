@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import libpycontainer as lc
+from tests import ways
 from tests.privileged.support import (
     FOREVER,
     Program,
@@ -122,6 +123,7 @@ def test_options_of_a_new_file_system(factory: lc.Factory, bundle: BundleMaker) 
     assert found == cases
 
 
+@pytest.mark.privileged_caller("the host's way to note access times is locked")
 def test_options_of_a_bind_mount(factory: lc.Factory, bundle: BundleMaker, tmp_path: Path) -> None:
     source = {"source": str(tmp_path), "type": "none"}
     cases = {**ATTRIBUTES, **dict.fromkeys(WITHOUT_EFFECT, RELATIME)}
@@ -182,6 +184,7 @@ RECURSIVE: dict[str, tuple[str, bool]] = {
 }
 
 
+@pytest.mark.privileged_caller("the host's way to note access times is locked")
 def test_recursive_options_reach_every_mount_below(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -201,6 +204,7 @@ def test_recursive_options_reach_every_mount_below(
         assert {attribute in table[point].options for point in tree} == {wanted}, words
 
 
+@pytest.mark.privileged_caller("the host's way to note access times is locked")
 def test_an_option_without_r_stays_at_the_top(factory: lc.Factory, bundle: BundleMaker) -> None:
     table = mounted(
         factory,
@@ -256,6 +260,7 @@ def test_propagation_of_each_mount(
         assert table[f"/tmp/b-{words}"].propagation - {"master"} == wanted - {"master"}
 
 
+@pytest.mark.no_user_namespace("the kernel shows the host's ids")
 def test_unknown_options_go_to_the_file_system(factory: lc.Factory, bundle: BundleMaker) -> None:
     table = mounted(factory, bundle, tmpfs("/tmp/x", "size=4m,nr_inodes=20", "uid=7", "mode=0710"))
     assert {"size=4096k", "nr_inodes=20", "uid=7", "mode=710"} <= table["/tmp/x"].superblock
@@ -382,7 +387,9 @@ def test_no_symlink_leads_out(
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "source").mkdir()
-    one = bundle(["find", "/", "-name", "outside", "-not", "-path", "/proc/*"], private_rootfs=True)
+    ways.own(tmp_path / "source")
+    look = ["find", "/", "-path", "/proc", "-prune", "-o", "-name", "outside", "-print"]
+    one = bundle(look, private_rootfs=True)
     (one.rootfs / "link").symlink_to("../" * 20 + str(outside).lstrip("/"))
     bind(one.config, tmp_path / "source", destination)
     one.config["mounts"].append(tmpfs(f"{destination}/more"))
@@ -442,6 +449,7 @@ def test_a_destination_is_resolved_below_the_mounts_before_it(
 # ---- what is mounted ---------------------------------------------------------------------------
 
 
+@pytest.mark.privileged_caller("what is mounted below may not be uncovered")
 def test_rbind_takes_the_mounts_below_along_and_bind_does_not(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -478,6 +486,7 @@ def test_a_message_queue_file_system_is_the_containers_own(
         assert "nosuid" in result.lines[2]
 
 
+@pytest.mark.no_user_namespace("the kernel shows the host's ids")
 def test_each_devpts_is_an_instance_of_its_own(factory: lc.Factory, bundle: BundleMaker) -> None:
     table = rows(read_inside(factory, bundle(MOUNTINFO)).text)
     assert {"gid=5", "mode=620", "ptmxmode=666"} <= table["/dev/pts"].superblock
@@ -495,6 +504,7 @@ def test_an_overlay_of_many_layers(
         (layer / f"file{number}").touch()
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
+        ways.own(tmp_path / name)
     one = bundle(sh("ls /mnt/overlay | wc -l; touch /mnt/overlay/new"), private_rootfs=True)
     one.config["mounts"].append(
         {
@@ -513,13 +523,15 @@ def test_an_overlay_of_many_layers(
     assert (tmp_path / "upper/new").exists()
 
 
+@pytest.mark.privileged_caller("gives files away")
 def test_tmpcopyup_starts_with_what_it_covers(factory: lc.Factory, bundle: BundleMaker) -> None:
     one = bundle(private_rootfs=True)
     source = one.rootfs / "data"
     (source / "deep").mkdir(parents=True)
     source.chmod(0o1750)
     (source / "deep/file").write_text("content\n")
-    os.chown(source / "deep/file", 5, 6)
+    ways.own_tree(source)
+    ways.own(source / "deep/file", 5, 6)
     (source / "deep/file").chmod(0o4755)
     os.utime(source / "deep/file", (1_000_000_000, 1_000_000_000))
     (source / "link").symlink_to("deep/file")
@@ -545,6 +557,7 @@ def test_tmpcopyup_starts_with_what_it_covers(factory: lc.Factory, bundle: Bundl
 # ---- remount -----------------------------------------------------------------------------------
 
 
+@pytest.mark.no_user_namespace("what may be locked is kept")
 def test_a_mount_is_made_anew_with_other_options(factory: lc.Factory, bundle: BundleMaker) -> None:
     table = mounted(
         factory,
@@ -615,6 +628,7 @@ with create() as container:
         ("slave", "", [True, False]),
     ],
 )
+@pytest.mark.no_user_namespace("nothing is passed to a mount namespace with more privilege")
 def test_propagation_between_host_and_container(
     bundle: BundleMaker, state_root: str, option: str, root: str, wanted: list[bool]
 ) -> None:
@@ -641,7 +655,11 @@ def test_propagation_between_host_and_container(
         ("private", set()),
         ("rprivate", set()),
         ("unbindable", {"unbindable"}),
-        ("runbindable", {"unbindable"}),
+        pytest.param(
+            "runbindable",
+            {"unbindable"},
+            marks=pytest.mark.no_user_namespace("devices are bound, from unbindable mounts then"),
+        ),
     ],
 )
 def test_the_root_has_the_propagation_that_was_asked_for(
@@ -670,6 +688,7 @@ def owners(result: Result) -> list[str]:
 
 @pytest.fixture
 def owned(tmp_path: Path) -> Path:
+    os.chown(tmp_path, 0, 0)
     tmp_path.chmod(0o777)
     for uid in (0, 7, 1000):
         (tmp_path / str(uid)).touch()
@@ -677,6 +696,7 @@ def owned(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.no_user_namespace("the ids are the host's")
 def test_an_id_mapped_mount_has_its_own_mappings(
     factory: lc.Factory, bundle: BundleMaker, owned: Path
 ) -> None:
@@ -701,6 +721,7 @@ def test_an_id_mapped_mount_has_its_own_mappings(
 
 
 @pytest.mark.parametrize("option", ["idmap", "ridmap"])
+@pytest.mark.privileged_caller("id-mapped mounts are root's to make")
 def test_an_id_mapped_mount_takes_the_user_namespaces_mappings(
     factory: lc.Factory, bundle: BundleMaker, owned: Path, option: str
 ) -> None:
@@ -715,6 +736,7 @@ def test_an_id_mapped_mount_takes_the_user_namespaces_mappings(
     assert (owned / "new").stat().st_uid == 0
 
 
+@pytest.mark.no_user_namespace("the ids are the host's")
 def test_mappings_alone_are_enough_for_an_id_mapped_mount(
     factory: lc.Factory, bundle: BundleMaker, owned: Path
 ) -> None:
@@ -747,6 +769,7 @@ with create(stdout=lc.PIPE) as container:
 
 
 @pytest.mark.parametrize(("option", "wanted"), [("idmap", "33 0"), ("ridmap", "33 33")])
+@pytest.mark.no_user_namespace("the ids are the host's")
 def test_ridmap_goes_for_the_mounts_below(
     bundle: BundleMaker, state_root: str, option: str, wanted: str
 ) -> None:
@@ -777,6 +800,7 @@ def test_ridmap_goes_for_the_mounts_below(
         ({"options": ["idmap"], "type": "tmpfs"}, "only bind mounts can be id-mapped"),
     ],
 )
+@pytest.mark.no_user_namespace("there is a user namespace")
 def test_an_id_mapped_mount_that_cannot_be_made_is_refused(
     factory: lc.Factory, bundle: BundleMaker, tmp_path: Path, more: dict[str, Any], words: str
 ) -> None:
@@ -787,6 +811,7 @@ def test_an_id_mapped_mount_that_cannot_be_made_is_refused(
     assert words in message
 
 
+@pytest.mark.privileged_caller("id-mapped mounts are root's to make")
 def test_a_file_system_that_cannot_be_id_mapped_is_named(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -799,6 +824,7 @@ def test_a_file_system_that_cannot_be_id_mapped_is_named(
 # ---- the host's own views in a user namespace --------------------------------------------------
 
 
+@pytest.mark.privileged_caller("mounts on the host")
 def test_a_user_namespace_keeps_what_the_host_has_locked(
     factory: lc.Factory, bundle: BundleMaker, workspace: Path
 ) -> None:

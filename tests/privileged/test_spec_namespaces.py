@@ -71,6 +71,7 @@ def test_every_listed_type_is_new(factory: lc.Factory, bundle: BundleMaker) -> N
     assert [type for type in found if found[type] == own[type]] == []
 
 
+@pytest.mark.no_user_namespace("lists them without a user namespace")
 def test_types_that_are_not_listed_are_the_callers(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -84,6 +85,7 @@ def test_types_that_are_not_listed_are_the_callers(
 
 
 @pytest.mark.parametrize("type", ["network", "ipc", "uts", "cgroup", "time", "pid"])
+@pytest.mark.no_user_namespace("they are those of another user namespace")
 def test_a_namespace_of_another_container_is_joined(
     factory: lc.Factory, bundle: BundleMaker, type: str
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_namespace_of_another_container_is_joined(
         assert found["mount"] not in (theirs, namespaces_of("self")["mount"])
 
 
+@pytest.mark.privileged_caller("ids are mapped for root")
 def test_the_user_and_pid_namespaces_of_another_container_are_joined(
     neighbour: lc.Container, factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -141,6 +144,7 @@ def test_every_namespace_of_another_container_but_its_mounts_is_joined(
     assert [type for type in found if found[type] != theirs[type]] == ["mount"]
 
 
+@pytest.mark.privileged_caller("ids are mapped for root")
 def test_mappings_that_a_joined_user_namespace_has_already_are_only_a_warning(
     neighbour: lc.Container,
     factory: lc.Factory,
@@ -156,6 +160,7 @@ def test_mappings_that_a_joined_user_namespace_has_already_are_only_a_warning(
     assert "$.linux.uidMappings" in caplog.text
 
 
+@pytest.mark.no_user_namespace("it is that of another user namespace")
 def test_a_mount_namespace_is_joined_and_keeps_its_mounts(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -172,6 +177,7 @@ def test_a_mount_namespace_is_joined_and_keeps_its_mounts(
             holder.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.no_user_namespace("it is that of another user namespace")
 def test_a_namespace_that_is_kept_by_a_bind_mount_is_joined(
     factory: lc.Factory, bundle: BundleMaker, tmp_path: Path
 ) -> None:
@@ -242,6 +248,7 @@ def test_a_type_that_is_given_twice_is_refused(factory: lc.Factory, bundle: Bund
 # ---- id mappings -------------------------------------------------------------------------------
 
 
+@pytest.mark.privileged_caller("maps ids that are not the user's")
 def test_mappings_of_several_ranges(
     factory: lc.Factory, bundle: BundleMaker, tmp_path: Path
 ) -> None:
@@ -306,6 +313,7 @@ def test_an_id_without_a_mapping_is_refused(
     assert path in refused(factory, one)
 
 
+@pytest.mark.privileged_caller("newuidmap refuses them first")
 def test_mappings_that_the_kernel_refuses_are_quoted(
     factory: lc.Factory, bundle: BundleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

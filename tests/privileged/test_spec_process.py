@@ -16,6 +16,7 @@ import pytest
 
 import libpycontainer as lc
 from libpycontainer import host
+from tests import ways
 from tests.privileged.support import (
     FOREVER,
     REPOSITORY,
@@ -86,6 +87,7 @@ def realtime(config: dict[str, Any]) -> None:
         ({"policy": "SCHED_OTHER", "nice": 9, "flags": ["SCHED_FLAG_KEEP_PARAMS"]}, (0, 0, 0, 0)),
     ],
 )
+@pytest.mark.no_user_namespace("needs CAP_SYS_NICE on the host")
 def test_each_policy(
     factory: lc.Factory, bundle: BundleMaker, scheduler: dict[str, Any], wanted: tuple[int, ...]
 ) -> None:
@@ -102,6 +104,7 @@ def test_each_policy(
 @pytest.mark.parametrize(
     "flags", [[], ["SCHED_FLAG_RECLAIM"], ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]]
 )
+@pytest.mark.no_user_namespace("needs CAP_SYS_NICE on the host")
 def test_the_deadline_policy(factory: lc.Factory, bundle: BundleMaker, flags: list[str]) -> None:
     numbers = {
         "SCHED_FLAG_RESET_ON_FORK": 1,
@@ -119,6 +122,7 @@ def test_the_deadline_policy(factory: lc.Factory, bundle: BundleMaker, flags: li
         assert found[1] == sum(numbers[flag] for flag in flags)
 
 
+@pytest.mark.no_user_namespace("needs CAP_SYS_NICE on the host")
 def test_a_policy_is_inherited_unless_reset(factory: lc.Factory, bundle: BundleMaker) -> None:
     def edit(config: dict[str, Any]) -> None:
         config["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 4}
@@ -173,6 +177,7 @@ def test_a_scheduler_that_is_none_is_refused(
         ({"class": "IOPRIO_CLASS_IDLE", "priority": 4}, "idle"),
     ],
 )
+@pytest.mark.no_user_namespace("needs CAP_SYS_NICE on the host")
 def test_io_priority(
     factory: lc.Factory, bundle: BundleMaker, priority: dict[str, Any], wanted: str
 ) -> None:
@@ -310,6 +315,7 @@ def test_unknown_capabilities_are_a_warning(
         assert f"$.process.capabilities.{name}[1]" in caplog.text
 
 
+@pytest.mark.no_user_namespace("a user namespace has every capability")
 def test_capabilities_that_the_caller_lacks_are_a_warning(
     bundle: BundleMaker, state_root: str
 ) -> None:
@@ -357,6 +363,7 @@ def test_no_new_privileges_stops_set_user_id_programs(
     one = bundle(["/srv/cat", "/proc/self/status"], private_rootfs=True)
     (one.rootfs / "srv").mkdir()
     shutil.copy("/usr/bin/cat", one.rootfs / "srv/cat")
+    ways.own(one.rootfs / "srv/cat")
     (one.rootfs / "srv/cat").chmod(0o4755)
     for directory in ("/usr", "/lib", "/lib64"):
         if os.path.isdir(directory):
@@ -524,6 +531,7 @@ def test_an_oom_score_beyond_the_kernels_is_refused(
 # ---- user --------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_user_namespace("they are not mapped")
 def test_users_are_numbers_that_no_file_has_to_know(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -595,6 +603,7 @@ def test_a_session_keyring_is_made_unless_it_is_not_wanted(
         assert (f" keyring   _ses.{id}: empty" in text) is wanted
 
 
+@pytest.mark.no_user_namespace("needs CAP_SYS_NICE on the host")
 def test_the_group_has_the_time_that_a_policy_needs(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:

@@ -27,6 +27,7 @@ def status_fields(text: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.no_user_namespace("expects the host's user namespace")
 def test_namespaces_are_not_the_hosts(factory: lc.Factory, bundle: BundleMaker) -> None:
     names = ("pid", "net", "ipc", "uts", "mnt", "cgroup", "user", "time")
 
@@ -180,6 +181,7 @@ def test_identity(factory: lc.Factory, bundle: BundleMaker) -> None:
     assert lines[5] == "0027"
 
 
+@pytest.mark.privileged_caller("an ordinary user cannot give himself groups")
 def test_no_group_of_the_callers_stays(factory: lc.Factory, bundle: BundleMaker) -> None:
     script = """
 os.setgroups([4242])
@@ -382,6 +384,7 @@ def test_caller_keeps_its_own_session_and_handlers(
     assert {number: signal.getsignal(number) for number in signal.Signals} == handlers
 
 
+@pytest.mark.no_user_namespace("they are those of another user namespace")
 def test_namespaces_of_another_container_can_be_joined(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:

@@ -15,6 +15,7 @@ import libpycontainer as lc
 from tests.privileged.support import (
     FOREVER,
     TIMEOUT,
+    add_user_namespace,
     bind,
     create,
     exec_inside,
@@ -122,6 +123,7 @@ def test_symlink_in_place_of_a_kernel_file_system_is_refused(
     assert list((one.rootfs / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.no_user_namespace("devices cannot be made")
 def test_symlinks_of_the_root_lead_nowhere_on_the_host(
     factory: lc.Factory, bundle: BundleMaker, tmp_path: Path
 ) -> None:
@@ -153,6 +155,7 @@ def test_file_in_place_of_the_null_device_hides_nothing_and_shows_nothing(
 
 
 @pytest.mark.parametrize("kind", ["node", "file", "symlink"])
+@pytest.mark.no_user_namespace("devices are the host's, bound over whatever lies there")
 def test_what_lies_in_place_of_a_device_is_never_used(
     factory: lc.Factory, bundle: BundleMaker, kind: str
 ) -> None:
@@ -172,6 +175,7 @@ def test_what_lies_in_place_of_a_device_is_never_used(
     assert (one.rootfs / "etc/passwd").read_text().startswith("root:")
 
 
+@pytest.mark.privileged_caller("makes a device")
 def test_hosts_terminals_are_not_reached_through_a_planted_ptmx(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -195,6 +199,7 @@ def test_masked_and_read_only_paths_may_be_anything(
     assert read_inside(factory, one).code == 0
 
 
+@pytest.mark.no_user_namespace("the host's /dev is not the container's to write")
 def test_interpreter_cannot_be_written_from_inside(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -253,6 +258,7 @@ def test_script_with_proc_self_exe_as_its_interpreter(
             assert container.wait(TIMEOUT) != 0
 
 
+@pytest.mark.privileged_caller("init cannot be traced until it has become the program")
 def test_waiting_init_is_not_dumpable(factory: lc.Factory, bundle: BundleMaker) -> None:
     with create(factory, bundle(FOREVER)) as container:
         pid = container.pid
@@ -268,6 +274,7 @@ def test_waiting_init_is_not_dumpable(factory: lc.Factory, bundle: BundleMaker) 
         assert word not in spied.text
 
 
+@pytest.mark.privileged_caller("init cannot be looked at, for that it is not dumpable")
 def test_init_holds_no_descriptor_of_the_host_while_it_waits(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:
@@ -395,9 +402,7 @@ def test_large_configuration(factory: lc.Factory, bundle: BundleMaker) -> None:
 def test_large_configuration_in_a_user_namespace(factory: lc.Factory, bundle: BundleMaker) -> None:
     # There every one of the mounts is a descriptor.
     def enlarge(config: dict[str, Any]) -> None:
-        config["linux"]["namespaces"].append({"type": "user"})
-        mapping = {"containerID": 0, "hostID": 300_000, "size": 65_536}
-        config["linux"].update(uidMappings=[mapping], gidMappings=[mapping])
+        add_user_namespace(config)
         writable_tmp(config)
         for number in range(300):
             bind(config, "/etc/passwd", f"/tmp/{number}", "ro")

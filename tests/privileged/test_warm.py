@@ -237,6 +237,7 @@ signal.pause()
                 os.close(pidfd)
 
 
+@pytest.mark.privileged_caller("starts with root's rights")
 def test_a_program_that_gave_up_its_rights_does_not_keep_them_in_it(
     state_root: str, bundle: BundleMaker
 ) -> None:
@@ -266,6 +267,7 @@ factory.close()
         assert program.popen.returncode == 0
 
 
+@pytest.mark.privileged_caller("makes a group of its own")
 def test_too_many_processes_are_an_error_and_no_end(
     warm: lc.Factory, bundle: BundleMaker, tmp_path: Path
 ) -> None:
