@@ -504,22 +504,22 @@ class Container:
     def _check(self, verb: str) -> None:
         status_.check(verb, self.status, self.id)
 
-    def _refresh(self) -> None:
-        """Read the record again: another caller may have come further."""
+    def _refresh(self, *, exact: bool = False) -> None:
+        """Read the record again: another caller may have come further.
+
+        ``exact`` raises :class:`NotFoundError` where the name was given to another container since
+        this handle was made.
+        """
         try:
             record = self._entry.load()
         except ContainerError:
             # Unreadable, as was reported when it was loaded: only the name is left to manage.
             return
-        known = self._record.get("instance")
-        if record is not None and known in (None, record.get("instance")):
+        if record is None:
+            return
+        if self._record.get("instance") in (None, record.get("instance")):
             self._record = record
-
-    def _check_instance(self) -> None:
-        """The name may have been given to another container since this handle was made."""
-        record = self._entry.load()
-        known = self._record.get("instance")
-        if record is not None and known not in (None, record.get("instance")):
+        elif exact:
             raise NotFoundError(
                 f"container does not exist: this {self.id} was deleted, and another has its name",
                 op="load",
@@ -564,21 +564,11 @@ class _Locked:
     def __enter__(self) -> None:
         self._container._entry.lock()
         try:
-            self._look()
+            self._container._refresh(exact=True)
         except BaseException:
             # Also a Ctrl-C: the block is not entered, so nobody else would give the lock back.
             self._container._entry.unlock()
             raise
-
-    def _look(self) -> None:
-        try:
-            self._container._check_instance()
-        except NotFoundError:
-            raise
-        except ContainerError:
-            # Unreadable: only the name is left to manage.
-            pass
-        self._container._refresh()
 
     def __exit__(self, *exc: object) -> None:
         self._container._entry.unlock()

@@ -50,8 +50,7 @@ class Parents:
     def _hold(self, parent: Container) -> None:
         parent._entry.lock(shared=True)
         self._held.append(parent)
-        parent._check_instance()
-        parent._refresh()
+        parent._refresh(exact=True)
         status_.check("contain", parent.status, parent.id)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ import pytest
 from tests import leaks, ways
 
 TESTS = Path(__file__).parent
-ROOMS = {"privileged": TESTS / "privileged", "conformance": TESTS / "conformance"}
+ROOMS = {name: TESTS / name for name in ("privileged", "security", "conformance")}
 RUN_PREFIX = f"lpc-test-{secrets.token_hex(3)}"
 DIRECTORIES = ("dev", "etc", "home/app", "proc", "root", "run", "sys", "tmp", "var")
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"

@@ -44,13 +44,30 @@ def split(path: str) -> list[str]:
 
 def make_directory(context: Context, path: str) -> sys_.Fd:
     """Open a directory of the container, made with its parents (mode 0755) where missing."""
-    fd = open_if_there(context, path)
+    fd = open_if_there(context, path) or _make_last(context, path)
     if fd is not None:
         return fd
     parts = _without_symlinks(context, path)
     for end in range(1, len(parts) + 1):
         _ensure_directory(context, parts[: end - 1], parts[end - 1])
     return open_inside(context, "/".join(parts), os.O_PATH | os.O_DIRECTORY)
+
+
+def _make_last(context: Context, path: str) -> sys_.Fd | None:
+    """The usual case, in three calls: only the last part is missing, and its parent is there."""
+    parts = split(path)
+    if not parts or parts[-1] == "..":
+        return None
+    parent = open_if_there(context, "/".join(parts[:-1]))
+    if parent is None:
+        return None
+    with parent:
+        try:
+            os.mkdir(parts[-1], 0o755, dir_fd=parent.fileno())
+        except OSError:
+            # A symlink that leads nowhere, for one; or no directory to make anything in.
+            return None
+    return open_inside(context, path, os.O_PATH | os.O_DIRECTORY)
 
 
 def _without_symlinks(context: Context, path: str) -> list[str]:

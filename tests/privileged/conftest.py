@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,12 @@ from tests import leaks, ways
 
 @pytest.fixture
 def factory(state_root: str) -> Iterator[lc.Factory]:
-    """A factory on the test's own state root, closed when the test is over."""
-    with lc.Factory(root=state_root) as factory:
+    """A factory on the test's own state root, closed when the test is over.
+
+    With LPC_TEST_WARM=1 it is a warm one: everything has to hold there as well.
+    """
+    warm = os.environ.get("LPC_TEST_WARM") == "1"
+    with lc.Factory(root=state_root, warm=warm) as factory:
         yield factory
 
 

@@ -263,8 +263,10 @@ def test_init_dies_during_a_hook_of_create(
 
 
 def test_spawner_dies_before_the_request(
-    factory: lc.Factory, bundle: BundleMaker, monkeypatch: pytest.MonkeyPatch
+    state_root: str, bundle: BundleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A cold one; what becomes of a warm one that dies is told in test_warm.py.
+    factory = lc.Factory(root=state_root)
     original = launch.Launch.clone
     before = children()
 

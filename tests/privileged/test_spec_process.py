@@ -492,9 +492,9 @@ def test_the_oom_score_is_exact(factory: lc.Factory, bundle: BundleMaker, value:
     assert read_inside(factory, one).text == f"{value}\n"
 
 
-def test_the_oom_score_is_left_alone_unless_it_is_set(
-    factory: lc.Factory, bundle: BundleMaker
-) -> None:
+def test_the_oom_score_is_left_alone_unless_it_is_set(state_root: str, bundle: BundleMaker) -> None:
+    # A cold one: what a warm one makes has the score that the program had when it began.
+    factory = lc.Factory(root=state_root)
     own = Path("/proc/self/oom_score_adj")
     before = own.read_text()
     own.write_text("77")
