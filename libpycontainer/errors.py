@@ -30,6 +30,15 @@ class ContainerError(Exception):
         return self.message
 
 
+_LONGEST = 1000
+
+
+def _short(text: str) -> str:
+    """A sentence for people: of a value as long as a book its beginning and its end are enough."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
 class Problem:
     """One thing that is wrong (or doubtful) in a document, and where: ``$.process.cwd``.
 
@@ -44,7 +53,7 @@ class Problem:
         self.warning = warning
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        return f"{self.path}: {_short(self.message)}"
 
     def __repr__(self) -> str:
         kind = ", warning=True" if self.warning else ""

@@ -96,7 +96,9 @@ def mappings(spec: Spec, facts: Facts) -> Iterator[Problem]:
 def well_formed(ranges: Sequence[LinuxIDMapping], path: str) -> Iterator[Problem]:
     """A set of ranges as the kernel takes it: not empty, within 32 bits, not overlapping."""
     if len(ranges) > MAX_MAPPINGS:
+        # Nor is each compared with every other one then: thousands would take seconds.
         yield Problem(path, f"more than {MAX_MAPPINGS} mappings")
+        return
     for index, each in enumerate(ranges):
         here = f"{path}[{index}]"
         if each.size == 0:

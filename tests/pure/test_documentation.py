@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import libpycontainer as lc
 from libpycontainer import errors
 
 DOCS = Path(__file__).parents[2] / "docs"
+ATTACKS = Path(__file__).parents[1] / "security"
 
 
 def test_every_public_name_is_in_the_api_page() -> None:
@@ -20,3 +22,23 @@ def test_every_public_name_is_in_the_api_page() -> None:
     # The errors' page lists its module as a whole.
     named.update(vars(errors))
     assert set(lc.__all__) - named - {"__version__"} == set()
+
+
+def attacks_in_the_tests() -> dict[str, set[str]]:
+    """The attacks that tests/security plays: by name, the files that do."""
+    found: dict[str, set[str]] = {}
+    for path in ATTACKS.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("attack"):
+                name = ast.literal_eval(node.args[0])
+                found.setdefault(name, set()).add(path.name)
+    return found
+
+
+def test_every_attack_is_on_the_security_page_and_counted() -> None:
+    page = (DOCS / "security.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+?) \| [^|]+ \| `(test_\w+\.py)` \|$", page, re.MULTILINE))
+    played = attacks_in_the_tests()
+    assert set(rows) == set(played)
+    assert all(rows[name] in files for name, files in played.items())
+    assert f"All {len(played)} held" in page

@@ -1,0 +1,212 @@
+"""A root filesystem made to catch the interpreter: what it would load by path lies there."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import libpycontainer as lc
+from tests.privileged.support import FOREVER, create, exec_inside, read_inside
+
+if TYPE_CHECKING:
+    from tests.conftest import Bundle, BundleMaker
+
+MARK = "/planted-code-ran"
+# What a failing step, a traceback, a codec or a start of Python would load late.
+MODULES = (
+    "os",
+    "io",
+    "abc",
+    "site",
+    "sitecustomize",
+    "usercustomize",
+    "warnings",
+    "linecache",
+    "traceback",
+    "tokenize",
+    "codecs",
+    "stat",
+    "posixpath",
+    "errno",
+    "select",
+    "marshal",
+    "encodings/__init__",
+    "encodings/ascii",
+    "encodings/idna",
+    "encodings/latin_1",
+    "encodings/utf_8",
+    "libpycontainer/__init__",
+    "libpycontainer/init/__init__",
+    "libpycontainer/init/steps",
+    "_cffi_backend",
+)
+PLANTED = f"""
+import os
+fd = os.open({MARK!r}, os.O_CREAT | os.O_WRONLY)
+os.write(fd, b"ran")
+os._exit(99)
+"""
+HOSTILE_ENVIRONMENT = (
+    "PYTHONPATH=/:/lib/python",
+    "PYTHONHOME=/",
+    "PYTHONSTARTUP=/os.py",
+    "PYTHONINSPECT=1",
+    "PYTHONWARNINGS=error",
+    "LD_PRELOAD=/planted.so",
+    "LD_LIBRARY_PATH=/",
+    "LD_AUDIT=/planted.so",
+    "GCONV_PATH=/",
+    "LOCPATH=/",
+    "MALLOC_TRACE=/planted-trace",
+)
+
+
+def plant(one: Bundle) -> None:
+    """Modules wherever the host's interpreter has its own, and libraries for the loader."""
+    library = sysconfig.get_paths()["stdlib"]
+    package = str(Path(lc.__file__).parents[1])
+    places = {"/", "/root", "/tmp", library, f"{library}/site-packages", package, *sys.path[1:]}
+    for place in places:
+        for name in MODULES:
+            path = one.rootfs / f"{place}/{name}.py".lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(PLANTED)
+        (one.rootfs / f"{place}/planted.pth".lstrip("/")).write_text("import os\n")
+    (one.rootfs / "etc/ld.so.preload").write_text("/planted.so\n")
+    (one.rootfs / "planted.so").write_bytes(b"\x7fELF" + bytes(100))
+    for name in (
+        "libc.so.6",
+        "libpython3.so",
+        "libffi.so.8",
+        "libseccomp.so.2",
+        "libnss_files.so.2",
+    ):
+        for place in ("lib", "lib64", "lib/x86_64-linux-gnu", "usr/lib"):
+            target = one.rootfs / place / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"\x7fELF" + bytes(100))
+    one.process["env"] += HOSTILE_ENVIRONMENT
+
+
+def hostile(bundle: BundleMaker, program: Sequence[str]) -> Bundle:
+    one = bundle(program, private_rootfs=True)
+    one.config["root"]["readonly"] = False
+    plant(one)
+    return one
+
+
+@pytest.mark.attack("planted modules", "has the interpreter load code from the root filesystem")
+def test_nothing_planted_runs(factory: lc.Factory, bundle: BundleMaker) -> None:
+    one = hostile(bundle, FOREVER)
+    with create(factory, one) as container:
+        container.start()
+        # Static busybox minds neither the preload file nor the variables.
+        assert exec_inside(container, ["echo", "on"]).text == "on\n"
+    assert not (one.rootfs / MARK.lstrip("/")).exists()
+
+
+@pytest.mark.attack("planted modules", "has the interpreter load code from the root filesystem")
+@pytest.mark.parametrize(
+    "process",
+    [
+        {"args": ["/no/such/program"]},
+        {"args": ["/etc/passwd"]},
+        {"args": ["/etc"]},
+        {"args": ["true"], "cwd": "/etc/passwd"},
+        {"args": ["true"], "user": {"uid": 4_000_000_000, "gid": 4_000_000_000}},
+        {"args": ["caf\udce9"]},
+    ],
+)
+def test_nothing_planted_runs_when_a_step_fails(
+    factory: lc.Factory, bundle: BundleMaker, process: dict[str, Any]
+) -> None:
+    one = hostile(bundle, ["true"])
+    one.process.update(process)
+    try:
+        assert read_inside(factory, one).code != 99
+    except (lc.ContainerError, UnicodeError):
+        pass
+    for container in factory.list():
+        container.delete(force=True)
+    assert not (one.rootfs / MARK.lstrip("/")).exists()
+
+
+@pytest.mark.attack("planted modules", "has the interpreter load code from the root filesystem")
+@pytest.mark.parametrize("args", [["/no/such"], ["/etc/passwd"], ["true"]])
+def test_nothing_planted_runs_on_exec(
+    factory: lc.Factory, bundle: BundleMaker, args: list[str]
+) -> None:
+    one = hostile(bundle, FOREVER)
+    with create(factory, one) as container:
+        container.start()
+        try:
+            assert exec_inside(container, args, cwd="/tmp").code == 0
+        except lc.ContainerError:
+            assert args != ["true"]
+    assert not (one.rootfs / MARK.lstrip("/")).exists()
+
+
+TRAPS = ("etc/passwd", "etc/group", "etc/mtab", "proc", "sys", "dev", "root", "bin/true", "tmp")
+
+
+def replace(path: Path, kind: str) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}-before"))
+    else:
+        path.unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/../../../../../../etc")
+    elif kind == "loop":
+        path.symlink_to(path.name)
+    elif kind == "file":
+        path.write_text("planted\n")
+    elif kind == "device":
+        os.mknod(path, 0o020666, os.makedev(5, 0))
+
+
+@pytest.mark.attack("planted traps", "hangs or misleads init by what lies at the paths it opens")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["fifo", "link", "loop", "file", "device"])
+@pytest.mark.parametrize("path", TRAPS)
+def test_what_lies_in_the_way_hangs_and_misleads_nobody(
+    factory: lc.Factory, bundle: BundleMaker, path: str, kind: str
+) -> None:
+    one = bundle(["true"], private_rootfs=True)
+    hosts = {each: os.stat(f"/{each}") for each in ("etc", "proc", "sys", "dev", "tmp", "root")}
+    listing = sorted(os.listdir("/etc"))
+    replace(one.rootfs / path, kind)
+    try:
+        read_inside(factory, one)
+    except lc.ContainerError:
+        pass
+    for container in factory.list():
+        container.delete(force=True)
+    assert sorted(os.listdir("/etc")) == listing
+    for each, before in hosts.items():
+        after = os.stat(f"/{each}")
+        assert (after.st_dev, after.st_ino, after.st_mode, after.st_uid) == (
+            before.st_dev,
+            before.st_ino,
+            before.st_mode,
+            before.st_uid,
+        )
+
+
+@pytest.mark.attack("planted /proc", "has a planted directory taken for the kernel's files")
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_a_planted_kernel_tree_is_covered_or_refused(
+    factory: lc.Factory, bundle: BundleMaker, name: str
+) -> None:
+    one = bundle(["cat", f"/{name}/planted"], private_rootfs=True)
+    (one.rootfs / name / "planted").write_text("planted\n")
+    result = read_inside(factory, one)
+    assert result.code != 0
+    assert "planted\n" not in result.lines
