@@ -25,7 +25,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("benchmarks: needs root: it makes cgroups, and containers as others make them")
         return 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     world = World()
     try:

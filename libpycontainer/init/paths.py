@@ -162,6 +162,18 @@ def is_directory(fd: sys_.Fd) -> bool:
     return os.fstat(fd.fileno()).st_mode & S_IFMT == S_IFDIR
 
 
+def is_hosts_dev(directory: sys_.Fd) -> bool:
+    """Is this the host's own /dev? For before the switch, while that is what "/dev" leads to.
+
+    A root that holds it ("/" itself, a copy of it) and a configuration that mounts nothing over it
+    would have every node and link that a container is given made, and adopted, on the host.
+    """
+    try:
+        return os.path.samestat(os.fstat(directory.fileno()), os.stat("/dev"))
+    except FileNotFoundError:
+        return False
+
+
 def executable_error(path: str) -> int:
     """Why ``path`` could not be executed, 0 if nothing speaks against it. For after the switch.
 

@@ -281,6 +281,8 @@ def make_device(
     parent, name = paths.parent_of(context, path)
     number = os.makedev(major, minor)
     with parent:
+        if paths.is_hosts_dev(parent):
+            return
         try:
             os.mknod(name, NODE_TYPES[type] | mode, number, dir_fd=parent.fileno())
         except FileExistsError:
@@ -350,6 +352,8 @@ def make_symlink(context: Context, content: str, path: str) -> None:
     """A symbolic link, unless something of that name is there already."""
     parent, name = paths.parent_of(context, path)
     with parent:
+        if paths.is_hosts_dev(parent):
+            return
         try:
             os.symlink(content, name, dir_fd=parent.fileno())
         except FileExistsError:

@@ -359,8 +359,10 @@ def test_who_forks_faster_than_he_is_moved_is_stopped_for_it(
     monkeypatch.setattr(dividing, "_move", slow)
     below = manager_at(f"/{RUN_PREFIX}-outer/below")
     below.create(limits())
+    assert not stopped[0]
     assert stopped[-1]
-    assert not any(stopped[:-1])
+    # Once stopped it stays so until all are moved; in how many goes is the kernel's affair.
+    assert stopped == sorted(stopped)
     assert not outer.frozen()
     assert procs(own) == []
     below.destroy()

@@ -104,8 +104,6 @@ SPY = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static void look(int pid)
@@ -124,13 +122,15 @@ static void look(int pid)
         if (directory)
             closedir(directory);
     }
-    if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {
+    /* The kernel asks the same as for tracing, and nobody is held up. */
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    int memory = open(path, O_RDWR);
+    if (memory >= 0) {
         snprintf(path, sizeof path, "/proc/%d/exe", pid);
         long size = readlink(path, target, sizeof target - 1);
-        printf("traced %.*s\n", size > 0 ? (int)size : 0, target);
-        ptrace(PTRACE_INTERRUPT, pid, 0, 0);
-        waitpid(pid, NULL, __WALL);
-        ptrace(PTRACE_DETACH, pid, 0, 0);
+        if (size > 0)
+            printf("memory %.*s\n", (int)size, target);
+        close(memory);
     }
 }
 
@@ -202,8 +202,8 @@ def test_cve_2016_9962_joining_process_is_watched(
         output, _ = spy.communicate(timeout=TIMEOUT)
     *found, count = (output or b"").decode().splitlines()
     assert int(count.removeprefix("seen ")) >= 5
-    assert "traced /bin/busybox" in found
-    for word in ("socket:", "python", "memfd:", "libpycontainer", "config.json", "traced /proc"):
+    assert "memory /bin/busybox" in found
+    for word in ("socket:", "python", "memfd:", "libpycontainer", "config.json", "memory /proc"):
         assert not [line for line in found if word in line]
 
 

@@ -210,3 +210,29 @@ def test_a_planted_kernel_tree_is_covered_or_refused(
     result = read_inside(factory, one)
     assert result.code != 0
     assert "planted\n" not in result.lines
+
+
+@pytest.mark.attack("the host's /dev", "has nodes and links made in the host's own /dev")
+def test_a_root_that_holds_the_hosts_dev_changes_nothing_of_it(
+    factory: lc.Factory, bundle: BundleMaker
+) -> None:
+    """The host's own tree as the root, and nothing mounted over its /dev."""
+
+    def nodes() -> dict[str, tuple[int, ...]]:
+        found = {each.name: each.stat(follow_symlinks=False) for each in os.scandir("/dev")}
+        return {
+            name: (node.st_ino, node.st_mode, node.st_rdev, node.st_uid, node.st_gid)
+            for name, node in found.items()
+        }
+
+    before = nodes()
+    one = bundle([sys.executable, "-c", ""])
+    one.config["root"] = {"path": "/", "readonly": True}
+    mounts = one.config["mounts"]
+    one.config["mounts"] = [each for each in mounts if not each["destination"].startswith("/dev")]
+    one.linux["devices"] = [
+        {"path": "/dev/planted", "type": "c", "major": 1, "minor": 3},
+        {"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "uid": 7, "fileMode": 0o600},
+    ]
+    assert read_inside(factory, one).code == 0
+    assert nodes() == before
