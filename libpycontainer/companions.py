@@ -37,10 +37,14 @@ class Companion:
         if not reaping.wait_readable(self.fileno(), 0):
             return False
         if self._process.held:
-            self._process.poll()
+            if self._process.poll() is None:
+                # Somebody inside traces it, and has not let go.
+                return False
         else:
             try:
-                reaping.reap(self.fileno())
+                reaping.reap(self.fileno(), 0)
+            except TimeoutError:
+                return False
             except OSError:
                 # Reaped already, by its handle or by the program's own waitpid.
                 pass

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from libpycontainer.streams import Stream, Streams
 
 
+_STUCK_LOOK = 0.05
+
+
 class Process:
     """One process, described and later held.
 
@@ -232,25 +235,34 @@ class Process:
         if self._returncode is None:
             fd = self.fileno()
             assert self._identity is not None
-            if not self._wait_readable(timeout):
+            deadline = None if timeout is None else time.monotonic() + timeout
+            try:
+                if not self._wait_readable(deadline):
+                    raise TimeoutError
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                self._returncode = waiting.exit_code(fd, self._identity, left)
+            except TimeoutError:
                 raise TimeoutExpired(
                     f"process {self.pid} is still running after {timeout} s", timeout=timeout or 0.0
-                )
-            self._returncode = waiting.exit_code(fd, self._identity)
+                ) from None
         return self._returncode
 
-    def _wait_readable(self, timeout: float | None) -> bool:
+    def _wait_readable(self, deadline: float | None) -> bool:
         """Wait for the end, and reap those whose reaping it waits for itself."""
         assert self._identity is not None
-        deadline = None if timeout is None else time.monotonic() + timeout
+        stuck: set[int] = set()
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            others = [each.fileno() for each in companions.remaining(self._identity)]
-            ended = reaping.wait_any([self.fileno(), *others], left)
+            others = {each.fileno() for each in companions.remaining(self._identity)}
+            # Ended, and not to be reaped as long as a tracer holds them: asked again now and then.
+            stuck &= others
+            look = min(_STUCK_LOOK, _STUCK_LOOK if left is None else left) if stuck else left
+            ended = reaping.wait_any([self.fileno(), *(others - stuck)], look)
             if self.fileno() in ended:
                 return True
-            if not ended:
+            if not ended and (left is not None and left <= (look or 0.0)):
                 return False
+            stuck |= set(ended)
 
     def signal(self, number: int) -> None:
         """Send a signal; raises :class:`ProcessLookupError` once the process is gone."""

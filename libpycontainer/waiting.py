@@ -89,14 +89,16 @@ def open_pidfd(pid: int, started: int) -> sys_.Fd | None:
     return pidfd
 
 
-def exit_code(pidfd: int, identity: Identity) -> int:
+def exit_code(pidfd: int, identity: Identity, timeout: float | None = None) -> int:
     """The exit code of an ended process, negative for a signal.
+
+    ``timeout`` is as for :func:`reaping.reap`, and so is the :class:`TimeoutError`.
 
     Ours is reaped. Of somebody else's the kernel tells (6.15 or newer) once that one has reaped
     it; until then its zombie's stat does. Raises :class:`ContainerError` where it is lost.
     """
     try:
-        return _own_or_foreign(pidfd, identity)
+        return _own_or_foreign(pidfd, identity, timeout)
     except OSError as error:
         if error.errno != ENODATA:
             raise
@@ -108,9 +110,9 @@ def exit_code(pidfd: int, identity: Identity) -> int:
         ) from None
 
 
-def _own_or_foreign(pidfd: int, identity: Identity) -> int:
+def _own_or_foreign(pidfd: int, identity: Identity, timeout: float | None) -> int:
     try:
-        return reaping.reap(pidfd)
+        return reaping.reap(pidfd, timeout)
     except ChildProcessError:
         # Somebody else's child, and not reaped yet.
         return _foreign_exit_code(pidfd, identity)
