@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -11,10 +13,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 import libpycontainer as lc
-from tests.privileged.support import FOREVER, TIMEOUT, create, sh
+from tests.privileged.support import (
+    FOREVER,
+    TIMEOUT,
+    add_user_namespace,
+    create,
+    exec_inside,
+    read_inside,
+    sh,
+    writable_tmp,
+)
 
 if TYPE_CHECKING:
-    from tests.conftest import BundleMaker
+    from tests.conftest import Bundle, BundleMaker, Pyrunc
 
 HOLD = r"""
 #include <stdio.h>
@@ -62,3 +73,334 @@ def test_a_tracer_inside_holds_nobody_outside(
             tracer.kill()
             assert victim.wait(TIMEOUT) == 7
             tracer.wait(TIMEOUT)
+
+
+HUNT = r"""
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Looks at one entry of /proc/PID: what it leads to, or what it holds. */
+static void try_file(int pid, const char *name, int flags)
+{
+    char path[600], target[600], text[600];
+    snprintf(path, sizeof path, "/proc/%d/exe", pid);
+    long size = readlink(path, target, sizeof target - 1);
+    if (size < 0)
+        size = snprintf(target, sizeof target, "?");
+    target[size] = 0;
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    int fd = open(path, flags | O_NONBLOCK);
+    if (fd < 0)
+        return;
+    long got = flags == O_RDONLY ? read(fd, text, sizeof text - 1) : 0;
+    for (long i = 0; i < got; i++)
+        if (text[i] < 32)
+            text[i] = ' ';
+    printf("%s of %s: %.*s\n", name, target, got > 0 ? (int)got : 0, text);
+    close(fd);
+}
+static void links(int pid, const char *where)
+{
+    char path[600], target[600];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, where);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/%s/%.200s", pid, where, e->d_name);
+        long size = readlink(path, target, sizeof target - 1);
+        if (size > 0) {
+            printf("%s -> %.*s\n", where, (int)size, target);
+            int fd = strcmp(where, "fd") ? open(path, O_WRONLY | O_NONBLOCK) : -1;
+            if (fd >= 0) {
+                printf("%s w %.*s\n", where, (int)size, target);
+                close(fd);
+            }
+        }
+    }
+    if (d)
+        closedir(d);
+}
+static void hunt(int pid)
+{
+    char buffer[64], name[64], target[600];
+    try_file(pid, "environ", O_RDONLY);
+    try_file(pid, "maps", O_RDONLY);
+    try_file(pid, "mem", O_RDWR);
+    try_file(pid, "exe", O_WRONLY);
+    links(pid, "fd");
+    links(pid, "map_files");
+    int handle = syscall(SYS_pidfd_open, pid, 0);
+    for (int number = 0; handle >= 0 && number < 40; number++) {
+        int fd = syscall(SYS_pidfd_getfd, handle, number, 0);
+        if (fd < 0)
+            continue;
+        snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+        long size = readlink(name, target, sizeof target - 1);
+        printf("taken %.*s\n", (int)(size > 0 ? size : 0), target);
+        close(fd);
+    }
+    if (handle >= 0)
+        close(handle);
+    struct iovec mine = {buffer, 16}, theirs = {(void *)0x400000, 16};
+    if (process_vm_readv(pid, &mine, 1, &theirs, 1, 0) >= 0)
+        puts("memory read");
+    if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {
+        snprintf(name, sizeof name, "/proc/%d/exe", pid);
+        long size = readlink(name, target, sizeof target - 1);
+        printf("traced %.*s\n", (int)(size > 0 ? size : 0), target);
+        ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+        waitpid(pid, 0, __WALL);
+        ptrace(PTRACE_DETACH, pid, 0, 0);
+    }
+}
+int main(int argc, char **argv)
+{
+    long seen = 0;
+    int me = getpid();
+    puts("watching");
+    fflush(stdout);
+    while (access("/dev/shm/end", F_OK) < 0) {
+        DIR *proc = opendir("/proc");
+        if (!proc)
+            continue;
+        for (struct dirent *e; (e = readdir(proc));) {
+            int pid = atoi(e->d_name);
+            if (pid <= 1 || pid == me)
+                continue;
+            seen++;
+            if (argc > 1)
+                kill(pid, atoi(argv[1]));
+            else
+                hunt(pid);
+        }
+        closedir(proc);
+    }
+    printf("seen %ld\n", seen);
+    return 0;
+}
+"""
+"""Tries on every newcomer what could get hold of it; with a number, sends it that signal instead.
+
+What it finds of a program that already runs is the container's own.
+"""
+
+
+@pytest.fixture(scope="session")
+def hunter(workspace: Path) -> Path:
+    place = workspace / "hunter"
+    place.mkdir()
+    (place / "hunt.c").write_text(HUNT)
+    command = ["gcc", "-w", "-static", "hunt.c", "-o", "hunt"]
+    if shutil.which("gcc") is None or subprocess.run(command, cwd=place, check=False).returncode:
+        pytest.skip("gcc cannot link statically here")
+    return place / "hunt"
+
+
+def hunting(bundle: BundleMaker, hunter: Path, *args: str) -> Bundle:
+    one = bundle(["/hunt", *args], private_rootfs=True)
+    shutil.copy(hunter, one.rootfs / "hunt")
+    return one
+
+
+def grant(one: Bundle, *capabilities: str) -> None:
+    sets = one.process["capabilities"]
+    for name in ("bounding", "effective", "permitted"):
+        sets[name] = list(capabilities)
+
+
+@pytest.mark.attack("CVE-2016-9962", "gets at the descriptors of a process that is joining")
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_thirty_joining_processes_give_nothing_away(
+    factory: lc.Factory, bundle: BundleMaker, hunter: Path, user_namespace: bool
+) -> None:
+    """By ptrace, pidfd_getfd, process_vm_readv and every file of /proc/PID that shows something."""
+    one = hunting(bundle, hunter)
+    if user_namespace:
+        # There these reach no further than the namespace, which a joining process is not of.
+        add_user_namespace(one.config)
+        grant(one, "CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE")
+    with create(factory, one, stdout=lc.PIPE) as container:
+        container.start()
+        hunts = container.process
+        assert hunts is not None
+        assert hunts.stdout is not None
+        assert hunts.stdout.readline() == b"watching\n"
+        for _ in range(30):
+            assert exec_inside(container, ["true"]).code == 0
+        exec_inside(container, ["sleep", "0.1"])
+        exec_inside(container, ["touch", "/dev/shm/end"])
+        output, _ = hunts.communicate(timeout=TIMEOUT)
+    *found, seen = (output or b"").decode(errors="replace").splitlines()
+    assert int(seen.removeprefix("seen ")) >= 30
+    # It does find what there is to find, once the program runs.
+    for trophy in ("traced /bin/busybox", "taken ", "environ of /bin/busybox"):
+        assert [line for line in found if line.startswith(trophy)], trophy
+    for word in ("socket:", "memfd:", "python", "libpycontainer", "cgroup", ".so", " of /:", "w /"):
+        assert not [line for line in found if word in line], word
+    assert not [line for line in found if line in ("traced /", "taken /")]
+
+
+@pytest.mark.attack("signals from inside", "holds or breaks a caller by signals to who joins")
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_signals_to_who_joins_break_nobody(
+    factory: lc.Factory, bundle: BundleMaker, pyrunc: Pyrunc, hunter: Path, number: int
+) -> None:
+    """Who is root inside may stop whoever joins; the container's end is the end of that, too."""
+    one = hunting(bundle, hunter, str(int(number)))
+    with create(factory, one, stdout=lc.PIPE) as container:
+        container.start()
+        hunts = container.process
+        assert hunts is not None
+        assert hunts.stdout is not None
+        assert hunts.stdout.readline() == b"watching\n"
+        joining = [
+            subprocess.Popen(
+                pyrunc.argv("exec", container.id, "sleep", "1000"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(3)
+        ]
+        if number == signal.SIGKILL:
+            ends = [each.communicate(timeout=TIMEOUT) for each in joining]
+        else:
+            time.sleep(1)
+            assert [each.poll() for each in joining] == [None, None, None]
+            assert container.status == "running"
+        container.signal(signal.SIGKILL)
+        assert container.wait(TIMEOUT) == -signal.SIGKILL
+        if number != signal.SIGKILL:
+            ends = [each.communicate(timeout=TIMEOUT) for each in joining]
+    for each, (_, errors) in zip(joining, ends, strict=True):
+        assert each.returncode not in (0, None)
+        assert "Traceback" not in errors
+
+
+FAKE_PROC = {
+    "unmounted": "umount -l /proc",
+    "an empty tmpfs": "mount -t tmpfs none /proc",
+    "a planted tree": (
+        "mount -t tmpfs none /proc && mkdir -p /proc/self/fd /proc/self/attr /proc/1/ns "
+        "/proc/thread-self/attr && for name in attr/exec attr/current oom_score_adj setgroups "
+        "uid_map gid_map status mountinfo cgroup; do echo planted >/proc/self/$name; done && "
+        "mkfifo /proc/mounts && ln -s / /proc/self/root && ln -s /bin/planted /proc/self/exe"
+    ),
+    "fifos": (
+        "mount -t tmpfs none /proc && mkdir -p /proc/self/attr && for name in attr/exec status "
+        "oom_score_adj mountinfo cgroup; do mkfifo /proc/self/$name; done"
+    ),
+    "itself elsewhere": "mount --bind /tmp /proc",
+}
+
+
+@pytest.mark.attack("planted /proc", "has a planted directory taken for the kernel's files")
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("script", FAKE_PROC.values(), ids=FAKE_PROC)
+def test_exec_minds_no_proc_of_the_containers(
+    factory: lc.Factory, bundle: BundleMaker, script: str
+) -> None:
+    one = bundle(FOREVER)
+    writable_tmp(one.config)
+    grant(one, "CAP_SYS_ADMIN")
+    one.process["oomScoreAdj"] = 300
+    with create(factory, one) as container:
+        container.start()
+        done = exec_inside(container, sh(f"{script}; echo $?"))
+        assert done.lines[-1] == "0", done.text
+        process = lc.Process(["sleep", "1000"], stdin=lc.DEVNULL, stdout=lc.DEVNULL)
+        with container.exec(process):
+            groups = Path(f"/proc/{process.pid}/cgroup").read_text()
+            assert one.linux["cgroupsPath"] in groups
+            assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "300\n"
+            assert os.readlink(f"/proc/{process.pid}/exe") == "/bin/busybox"
+            process.kill()
+            process.wait(TIMEOUT)
+
+
+REPLACED_PROGRAM = {
+    "fifo": "mkfifo /bin/planted",
+    "directory": "mkdir /bin/planted",
+    "loop": "ln -s planted /bin/planted",
+    "host's path": "ln -s /../../../../../usr/bin/env /bin/planted",
+    "init": "ln -s /proc/1/exe /bin/planted",
+    "descriptor": "ln -s /proc/self/fd/3 /bin/planted",
+    "device": "mknod /bin/planted c 5 0; chmod 777 /bin/planted",
+}
+
+
+@pytest.mark.attack("planted programs", "has exec hang, or run what is not the container's")
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("script", REPLACED_PROGRAM.values(), ids=REPLACED_PROGRAM)
+def test_exec_of_what_was_replaced(factory: lc.Factory, bundle: BundleMaker, script: str) -> None:
+    one = bundle(FOREVER, private_rootfs=True)
+    one.config["root"]["readonly"] = False
+    grant(one, "CAP_MKNOD")
+    with create(factory, one) as container:
+        container.start()
+        exec_inside(container, sh(script))
+        assert os.path.lexists(one.rootfs / "bin/planted")
+        try:
+            code = exec_inside(container, ["planted"]).code
+        except lc.ExecutableError:
+            pass
+        else:
+            # Busybox by another name than one of its applets'.
+            assert code == 127
+        assert exec_inside(container, ["echo", "on"]).text == "on\n"
+
+
+REFUSED = {
+    "core_pattern": "cat /proc/sys/kernel/core_pattern >/tmp/x && "
+    "cat /tmp/x >/proc/sys/kernel/core_pattern",
+    "a sysctl": "cat /proc/sys/vm/swappiness >/tmp/x && cat /tmp/x >/proc/sys/vm/swappiness",
+    "by init's root": "cat /proc/1/root/proc/sys/vm/swappiness >/tmp/x && "
+    "cat /tmp/x >/proc/1/root/proc/sys/vm/swappiness",
+    "sysrq": "echo h >/proc/sysrq-trigger",
+    "kcore": "test $(head -c 100 /proc/kcore | wc -c) -gt 0",
+    "keys": "test $(head -c 100 /proc/keys | wc -c) -gt 0",
+    "timer_list": "test $(head -c 100 /proc/timer_list | wc -c) -gt 0",
+    "firmware": 'test -n "$(ls -A /sys/firmware)"',
+    "sysfs": "echo 1 >/sys/kernel/uevent_seqnum || echo /x >/sys/kernel/uevent_helper",
+    "a mount": "mount -t tmpfs none /tmp",
+    "a namespace": "unshare -m true",
+    "a cgroup": "for each in $(grep ' cgroup2\\? ' /proc/mounts | cut -d' ' -f2); do "
+    "mkdir $each/planted && exit 0; done; exit 1",
+    "release_agent": "for each in /sys/fs/cgroup/*/release_agent; do echo /x >$each && exit 0; "
+    "done; exit 1",
+    "the disk": "for number in 0 1 2; do mknod /tmp/d$number b DISK; head -c 1 /tmp/d$number && "
+    "exit 0; done; exit 1",
+    "memory": "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem",
+    "kernel's log": "mknod /tmp/kmsg c 1 11 && head -c 1 /tmp/kmsg",
+    "a remount": "mount -o remount,rw /proc/sys",
+}
+
+
+@pytest.mark.attack("default confinement", "reaches the kernel as root of a default container")
+@pytest.mark.parametrize("script", REFUSED.values(), ids=REFUSED)
+def test_root_of_a_default_container_is_refused(
+    factory: lc.Factory, bundle: BundleMaker, script: str
+) -> None:
+    """With the right to make nodes besides; opening them is what the device rules forbid."""
+    disk = os.stat("/").st_dev
+    script = script.replace("DISK", f"{os.major(disk)} {os.minor(disk)}")
+    one = bundle(sh(f"({script}); echo code $?"))
+    writable_tmp(one.config)
+    grant(
+        one, "CAP_MKNOD", "CAP_DAC_OVERRIDE", "CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"
+    )
+    last = read_inside(factory, one).lines[-1]
+    assert last.startswith("code ")
+    assert last != "code 0"
