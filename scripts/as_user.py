@@ -103,6 +103,8 @@ def show(paths: Sequence[str], directory: Path) -> None:
             target = view / path.relative_to(obstacle)
             target.mkdir(parents=True, exist_ok=True)
             mount("--rbind", path, target)
+            # Below a directory that is removed with all that is in it, should a step here fail.
+            mount("-o", "remount,bind,ro", target)
         mount("--move", view, obstacle)
 
 
