@@ -6,7 +6,7 @@ Not named after its function: a module ``features`` would take the place of the 
 
 from __future__ import annotations
 
-from libpycontainer import host
+from libpycontainer import host, kernel
 from libpycontainer._version import __version__
 
 TYPE_CHECKING = False
@@ -54,11 +54,11 @@ def features(facts: Facts | None = None) -> dict[str, Any]:
 
 def _linux(facts: Facts) -> dict[str, Any]:
     from libpycontainer.cgroups import MANAGERS
-    from libpycontainer.plan import options, process, scheduling
+    from libpycontainer.plan import options, scheduling
 
     return {
         "namespaces": sorted(facts.namespaces),
-        "capabilities": list(process.CAPABILITIES[: facts.last_cap + 1]),
+        "capabilities": list(kernel.CAPABILITIES[: facts.last_cap + 1]),
         "cgroup": {
             "v1": "v1" in MANAGERS,
             "v2": "v2" in MANAGERS,

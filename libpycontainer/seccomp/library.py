@@ -27,8 +27,18 @@ def library() -> Any:
                 f"{error} (Debian and Ubuntu: install libseccomp2; Fedora and Alpine: libseccomp)",
                 op="seccomp",
                 path=SONAME,
+                hint="Install libseccomp, or do without a system call filter: seccomp=None.",
             ) from None
     return _opened[0]
+
+
+def installed() -> bool:
+    """Is it there? What a profile needs that is not in the cache."""
+    try:
+        library()
+    except UnsupportedError:
+        return False
+    return True
 
 
 def version() -> str:

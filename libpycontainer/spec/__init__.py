@@ -13,6 +13,9 @@ container reads with :mod:`libpycontainer.spec.light` instead.
     light.py          JSON values to plain records, by _table.py
     compile_table.py  writes _table.py from the models
     default.py        what ``runc spec`` writes
+    building/         configurations built in code: ``Spec.default`` and ``Spec.evolve``
+    mounting.py       ``Mount.bind`` and the others
+    profile.py        the default system call filter
 """
 
 from __future__ import annotations

@@ -111,9 +111,7 @@ class Model:
 
     def evolve(self, **changes: Any) -> Self:
         """A copy with some attributes changed, named as those of the model are."""
-        changed: Any = attrs.evolve
-        made: Self = changed(self, **changes)
-        return made
+        return changed(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """A fresh dict shaped like the JSON document; what is absent is left out."""
@@ -126,6 +124,13 @@ class Model:
         from libpycontainer.spec import document
 
         return document.text(self.to_dict())
+
+
+def changed(model: T, **changes: Any) -> T:
+    """A copy of a model with some attributes changed; nothing is checked."""
+    evolve: Any = attrs.evolve
+    made: T = evolve(model, **changes)
+    return made
 
 
 def fields_of(cls: type) -> tuple[tuple[str, str, Any, bool], ...]:

@@ -50,11 +50,15 @@ class Record:
         present = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({present})"
 
-    def evolve(self, **changes: Any) -> Record:
-        """A copy with some attributes changed, as ``Model.evolve`` makes it."""
+    def evolve(self, **changes: Any) -> Any:
+        """A copy with some attributes changed, as ``Model.evolve`` makes it.
+
+        A whole configuration takes the other keywords of ``Spec.evolve`` too, and becomes a typed
+        model by them.
+        """
         for name in changes:
             if not hasattr(type(self), name):
-                raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
+                return self._typed(name).evolve(**changes)
         values = {**self.__dict__, **changes}
         return type(self)(
             {
@@ -63,6 +67,13 @@ class Record:
                 if value is not None
             }
         )
+
+    def _typed(self, name: str) -> models.Spec:
+        if type(self).__name__ != "Spec":
+            raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
+        from libpycontainer.spec import models
+
+        return models.Spec.load(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """A fresh dict shaped like the JSON document; what is absent is left out."""
@@ -130,7 +141,7 @@ def default(
     gid: int | None = None,
     cgroup_namespace: bool | None = None,
 ) -> models.Spec:
-    """The record of the config that ``runc spec`` writes: see ``models.Spec.default``."""
+    """The record of the config that ``runc spec`` writes: see ``models.Spec.like_runc``."""
     from libpycontainer.spec.default import config
 
     document = config(rootless, uid=uid, gid=gid, cgroup_namespace=cgroup_namespace)

@@ -6,8 +6,8 @@ order that ``runc spec`` writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from libpycontainer.spec.base import (
     Int64,
@@ -20,6 +20,9 @@ from libpycontainer.spec.base import (
     Uint64,
     model,
 )
+
+if TYPE_CHECKING:
+    from typing import Self
 
 DeviceType = Annotated[str, "device type"]
 MemoryBandwidthSchema = Annotated[str, "memory bandwidth schema"]
@@ -234,6 +237,17 @@ class LinuxSeccomp(Model):
     listener_path: str | None = None
     listener_metadata: str | None = None
     syscalls: Sequence[LinuxSyscall] | None = None
+
+    @classmethod
+    def default(cls, capabilities: Iterable[str] = ()) -> Self:
+        """The filter that Docker documents as its default, for this host's architecture.
+
+        Each of ``capabilities`` brings the system calls that it is for. It is compiled by
+        libseccomp when a container is made, and only once.
+        """
+        from libpycontainer.spec import converter, profile
+
+        return converter.structure(cls, profile.section(capabilities))
 
 
 @model

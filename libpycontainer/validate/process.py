@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from libpycontainer.errors import Problem
-from libpycontainer.plan.process import CAPABILITIES, CAPABILITY_SETS, RLIMITS
+from libpycontainer.kernel import CAPABILITIES, RLIMITS
+from libpycontainer.plan.process import CAPABILITY_SETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
