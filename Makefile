@@ -49,6 +49,8 @@ docs: setup $(DOCS_TOOLS)
 bench: setup
 	-$(PIP_INSTALL) --editable '.[bench]'
 	-[ -x $(NEWER_PEERS)/bin/crun ] || benchmarks/newer-peers.sh $(NEWER_PEERS)
+	@# With PYTHONDONTWRITEBYTECODE every start would otherwise compile what it imports.
+	$(BIN)/python -m compileall -q libpycontainer
 	$(BIN)/python -m benchmarks --peers $(NEWER_PEERS)/bin $(BENCH)
 
 setup: $(INSTALLED)
@@ -65,6 +67,7 @@ $(INSTALLED): $(MADE) pyproject.toml setup.py libpycontainer/_version.py $(SHIM_
 	@# Left by an older build, it would be imported instead of the new one.
 	rm -f libpycontainer/_shim*.so
 	$(PIP_INSTALL) --editable '.[test,lint,types]'
+	$(BIN)/python -m compileall -q libpycontainer
 	@touch $@
 
 $(DOCS_TOOLS): $(INSTALLED)

@@ -118,7 +118,7 @@ def _with_mounts(world: World, peers: Peers, factories: Factories, binds: int) -
     def library(mode: str) -> Measure:
         name = f"{mode.replace(', ', '-')}-binds-{binds}"
         factory, config = factories.of(mode), world.config(name, binds=binds)
-        return lambda: life(factory, name, config, str(world.directory))[:1]
+        return lambda: life(factory, name, config, str(world.directory))
 
     def runc() -> Measure:
         name = f"runc-binds-{binds}"

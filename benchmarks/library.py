@@ -65,7 +65,21 @@ class Factories:
 
 
 def life(factory: lc.Factory, name: str, config: dict[str, Any], bundle: str) -> list[float]:
-    """From nothing to nothing: the whole, then each stage of it."""
+    """From nothing to nothing, by ``run``, ``wait`` and ``delete``."""
+    return [milliseconds(lambda: _live(factory, name, config, bundle))]
+
+
+def _live(factory: lc.Factory, name: str, config: dict[str, Any], bundle: str) -> None:
+    with factory.run(name, config, bundle=bundle, **QUIET) as container:
+        code = container.wait()
+    if code != 0:
+        raise RuntimeError(f"the program's exit code was {code}")
+
+
+def life_in_stages(
+    factory: lc.Factory, name: str, config: dict[str, Any], bundle: str
+) -> list[float]:
+    """The same with ``create`` and ``start`` apart: the whole, then each stage of it."""
     marks = [time.perf_counter_ns()]
     container = factory.create(name, config, bundle=bundle, **QUIET)
     try:
@@ -102,10 +116,15 @@ def cells(world: World, peers: Peers, factories: Factories) -> list[Cell]:
 def _starts(world: World, factories: Factories, mode: str) -> list[Cell]:
     name = mode.replace(", ", "-")
 
-    def stages() -> Measure:
+    def whole() -> Measure:
         factory = factories.of(mode)
         config = world.config(name)
         return lambda: life(factory, name, config, str(world.directory))
+
+    def stages() -> Measure:
+        factory = factories.of(mode)
+        config = world.config(name)
+        return lambda: life_in_stages(factory, name, config, str(world.directory))
 
     def run_in(rootfs: str) -> Measure:
         factory = factories.of(mode)
@@ -117,9 +136,10 @@ def _starts(world: World, factories: Factories, mode: str) -> list[Cell]:
         return lambda: [milliseconds(once)]
 
     run = mode.replace("library", "lc.run")
-    rows = [Row(mode, START, RUNC), *(Row(f"{mode}: {stage}", "stages") for stage in STAGES)]
+    apart = [Row(f"{mode}: {stage}", "stages") for stage in ("create to delete", *STAGES)]
     return [
-        Cell(rows, stages),
+        Cell([Row(mode, START, RUNC)], whole),
+        Cell(apart, stages),
         Cell([Row(run, START, RUNC)], lambda: run_in(str(world.rootfs))),
         Cell([Row(f"{run}, the host's root", START, RUNC)], lambda: run_in("/"), every=2),
     ]
@@ -161,7 +181,7 @@ def _variant(
 
     def prepare() -> Measure:
         made, document = factory(), config(world, name)
-        return lambda: life(made, name, document, str(world.directory))[:1]
+        return lambda: life(made, name, document, str(world.directory))
 
     return Cell([Row(f"{mode}, {title}", title, f"runc run, {title}")], prepare)
 

@@ -314,6 +314,8 @@ int lpc_finish(struct lpc_finish *self)
             return -errno;
     }
     ACT(LPC_STAGE_SECCOMP, load_filter(self));
+    if (!self->path)
+        return 0;
     self->stage = LPC_STAGE_EXECVE;
     execve(self->path, self->argv, self->envp);
     return -errno;

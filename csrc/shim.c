@@ -133,11 +133,23 @@ int lpc_spawn(struct lpc_spawn *request)
     return error < 0 ? error : pid;
 }
 
+/*
+ * Where the C library keeps this thread's id, for its locks: in a child that may start threads it
+ * must be the child's own. NULL where the kernel does not tell (CONFIG_CHECKPOINT_RESTORE).
+ */
+static void *thread_id_address(void)
+{
+    void *address = NULL;
+    return prctl(PR_GET_TID_ADDRESS, &address, 0, 0, 0) < 0 ? NULL : address;
+}
+
 int lpc_clone(uint64_t flags, int cgroup_fd, int *pidfd)
 {
     int received = -1;
+    void *thread_id = thread_id_address();
     struct clone_args args = {
-        .flags = flags | CLONE_PIDFD,
+        .flags = flags | CLONE_PIDFD | (thread_id ? CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID : 0),
+        .child_tid = (uintptr_t)thread_id,
         .pidfd = (uintptr_t)&received,
         /* A child made with CLONE_PARENT inherits our own exit signal and may not name one. */
         .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,

@@ -48,7 +48,7 @@ int lpc_park(uint64_t clone_flags, uint64_t unshare_flags, void *stack, size_t s
 int lpc_unpark(int *pidfd, int *keeper);
 
 struct lpc_finish {
-    char *path;            /* the executable, resolved */
+    char *path;            /* the executable, resolved; NULL: none, this process goes on */
     char **argv;
     char **envp;
     char *cwd;             /* entered before or after the change of user, whichever may */
@@ -63,7 +63,7 @@ struct lpc_finish {
     int filter_length;
     unsigned int filter_flags;
     int channel;           /* where a listener is handed over: "listener", then "continue" */
-    const int *fds;        /* become 0..nfds-1; everything above is closed by execve */
+    const int *fds;        /* become 0..nfds-1; everything above is close-on-exec */
     int nfds;
     const uint64_t *rlimits; /* resource, soft, hard; and so on */
     int nrlimits;
@@ -72,7 +72,7 @@ struct lpc_finish {
 
 /*
  * The last act before the container's program: descriptors, groups, ids, capabilities, seccomp,
- * execve. Returns only on failure; self->stage tells where.
+ * execve. Returns a negative number on failure, self->stage tells where; 0 where path is NULL.
  */
 int lpc_finish(struct lpc_finish *self);
 

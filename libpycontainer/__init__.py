@@ -12,9 +12,11 @@
 The rooms, in the order in which they may import each other (upwards only):
 
     errors.py         every exception
+    quantities.py     sizes, durations and numbers as people write them
     kernel.py         the kernel's numbers
     jsontext.py       JSON without the json module
-    syscalls.py       typed wrappers over the C shim (csrc/), and Fd
+    descriptors.py    a file descriptor as an object
+    syscalls.py       typed wrappers over the C shim (csrc/)
     spec/             the OCI documents: typed models, and the light reader
     cgroups/          managers for v1, hybrid, v2 and none
     host.py           the host's facts
@@ -27,6 +29,7 @@ The rooms, in the order in which they may import each other (upwards only):
     interpreter.py spawner.py nursery.py    the sealed interpreter that inits are cloned from
     namespaces.py conversation.py launch.py streams.py    from a plan to an init
     companions.py process.py communicate.py    a process to hold
+    calling/          functions of the caller's in a container, and what comes back
     abilities.py notify.py    the features document; readiness passed on to systemd
     netlink.py network.py resctrl.py    devices lent to a container; its cache and bandwidth
     limits.py lifecycle.py grouping.py    limits; records and hooks; what lies inside of what
@@ -34,24 +37,31 @@ The rooms, in the order in which they may import each other (upwards only):
     updating.py events.py    a change of limits, and what limits do to a container
     container.py factory.py    the other two nouns
     sandbox.py        lc.run
+    calls.py pool.py    lc.call, lc.Pool
+    aio/              the nouns and lc.run once more, for asyncio
     tty.py            relaying a terminal
     cli/              pyrunc, one verb per file
+    testing/          the pytest plugin
 
 Importing this package imports nothing else: each public name is loaded when it is first used.
 """
 
 from __future__ import annotations
 
-from libpycontainer._version import __version__
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from libpycontainer import aio as aio
+    from libpycontainer._version import __version__
     from libpycontainer.abilities import features
+    from libpycontainer.calls import call
     from libpycontainer.container import Container
     from libpycontainer.errors import (
         AlreadyExistsError,
+        ArgumentError,
         BusyError,
+        CallDiedError,
         CalledProcessError,
+        CallError,
         CgroupError,
         ContainerError,
         ExecutableError,
@@ -61,6 +71,8 @@ if TYPE_CHECKING:
         NotFoundError,
         Problem,
         ProtocolError,
+        RemoteTraceback,
+        ResultError,
         SpecError,
         StatusError,
         StepError,
@@ -76,18 +88,24 @@ if TYPE_CHECKING:
         StatsEvent,
     )
     from libpycontainer.factory import Factory
+    from libpycontainer.pool import Pool
     from libpycontainer.process import Process
     from libpycontainer.sandbox import CompletedProcess, run
-    from libpycontainer.spec.models import Features, Spec, State
+    from libpycontainer.spec.models import Features, LinuxSeccomp, Mount, Spec, State
     from libpycontainer.streams import DEVNULL, PIPE, STDOUT
 
 _HOMES = {
+    "_version": ("__version__",),
     "abilities": ("features",),
+    "calls": ("call",),
     "container": ("Container",),
     "errors": (
         "AlreadyExistsError",
+        "ArgumentError",
         "BusyError",
+        "CallDiedError",
         "CalledProcessError",
+        "CallError",
         "CgroupError",
         "ContainerError",
         "ExecutableError",
@@ -97,6 +115,8 @@ _HOMES = {
         "NotFoundError",
         "Problem",
         "ProtocolError",
+        "RemoteTraceback",
+        "ResultError",
         "SpecError",
         "StatusError",
         "StepError",
@@ -112,9 +132,10 @@ _HOMES = {
         "StatsEvent",
     ),
     "factory": ("Factory",),
+    "pool": ("Pool",),
     "process": ("Process",),
     "sandbox": ("CompletedProcess", "run"),
-    "spec.models": ("Features", "Spec", "State"),
+    "spec.models": ("Features", "LinuxSeccomp", "Mount", "Spec", "State"),
     "streams": ("DEVNULL", "PIPE", "STDOUT"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -124,8 +145,12 @@ __all__ = [  # noqa: RUF022 - the three nouns first
     "Container",
     "Process",
     "run",
+    "call",
+    "Pool",
     "features",
     "Spec",
+    "Mount",
+    "LinuxSeccomp",
     "State",
     "Features",
     "Event",
@@ -140,6 +165,7 @@ __all__ = [  # noqa: RUF022 - the three nouns first
     "STDOUT",
     "ContainerError",
     "SpecError",
+    "ArgumentError",
     "Problem",
     "InvalidIDError",
     "NotFoundError",
@@ -155,20 +181,26 @@ __all__ = [  # noqa: RUF022 - the three nouns first
     "ProtocolError",
     "TimeoutExpired",
     "CalledProcessError",
+    "CallError",
+    "CallDiedError",
+    "ResultError",
+    "RemoteTraceback",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> object:
     home = _HOME.get(name)
-    if home is None:
+    if home is None and name != "aio":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if home is None:
+        return import_module("libpycontainer.aio")
     value = getattr(import_module(f"libpycontainer.{home}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, "aio"})

@@ -8,10 +8,11 @@ it has ended and been reaped.
 
 from __future__ import annotations
 
+import _thread
 import os
 
 from libpycontainer import reaping
-from libpycontainer import syscalls as sys_
+from libpycontainer.descriptors import Fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 _started: dict[tuple[int, int], list[Companion]] = {}
 """By init's pid and start time. Lists are only appended to, and replaced as a whole."""
 
+_lock = _thread.RLock()
+"""Held for every look at them: to reap one is to look for those beside itself."""
+
 
 class Companion:
     """One process that exec started: the caller's handle, as long as he keeps it open."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._pidfd = sys_.Fd(os.dup(process.fileno()))
+        self._pidfd = Fd(os.dup(process.fileno()))
 
     def fileno(self) -> int:
         return self._pidfd.fileno()
@@ -54,19 +58,20 @@ class Companion:
 
 def add(init: Identity, process: Process) -> None:
     """Remember a process that was started beside ``init``."""
-    running = remaining(init)
-    _started[init.pid, init.start_time] = [*running, Companion(process)]
+    with _lock:
+        running = remaining(init)
+        _started[init.pid, init.start_time] = [*running, Companion(process)]
 
 
 def remaining(init: Identity) -> list[Companion]:
     """Reap those beside ``init`` that have ended; returns the others."""
     key = (init.pid, init.start_time)
-    known = _started.get(key)
-    if not known:
+    if key not in _started:
         return []
-    running = [each for each in known if not each.reap_if_ended()]
-    if running:
-        _started[key] = running
-    else:
-        _started.pop(key, None)
-    return running
+    with _lock:
+        running = [each for each in _started.get(key, ()) if not each.reap_if_ended()]
+        if running:
+            _started[key] = running
+        else:
+            _started.pop(key, None)
+        return running

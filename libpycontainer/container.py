@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 
+from libpycontainer import log, waiting
 from libpycontainer import status as status_
-from libpycontainer import syscalls as sys_
-from libpycontainer import waiting
+from libpycontainer.descriptors import Fd
 from libpycontainer.errors import ContainerError, NotFoundError, StatusError, TimeoutExpired
 from libpycontainer.store import CONFIG, START_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeVar
 
     from libpycontainer.cgroups.protocol import Manager
     from libpycontainer.cgroups.stats import Stats
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from libpycontainer.factory import Factory
     from libpycontainer.notify import Relay
     from libpycontainer.process import Process
+    from libpycontainer.quantities import Duration, Size
     from libpycontainer.spec.models import LinuxIntelRdt, LinuxResources, Spec
     from libpycontainer.store import Entry
+    from libpycontainer.streams import Stream
+
+    Value = TypeVar("Value")
 
 KILL = 9
 END_TIMEOUT = 10.0
@@ -241,7 +245,7 @@ class Container:
         ``notify`` is bound to where a container that was created with ``notify=True`` reports that
         it is ready; the relay stays the caller's, who has it serve.
         """
-        from libpycontainer import launch, lifecycle, log
+        from libpycontainer import launch, lifecycle
 
         self._refuse_group("start")
         self._refuse_while_creating("start")
@@ -264,12 +268,13 @@ class Container:
             except ContainerError:
                 self._end_init()
                 raise
+        log.tell("started", self.id)
 
     def exec(self, process: Process, *, ignore_paused: bool = False) -> Process:
         """Start one more process inside; returns it, started. The caller owns it.
 
-        Raises :class:`StatusError` when there is nothing to run it in, :class:`ExecutableError`,
-        :class:`StepError`.
+        Raises :class:`StatusError` when there is nothing to run it in, which for an ordinary user
+        is also a container that is not started yet, :class:`ExecutableError`, :class:`StepError`.
         """
         from libpycontainer import joining
 
@@ -278,7 +283,60 @@ class Container:
         if not (ignore_paused and status == status_.PAUSED):
             status_.check("exec", status, self.id)
         joining.join(self._factory, self, process)
+        log.tell("joined", self.id, f"by pid {process.pid}")
         return process
+
+    def call(
+        self,
+        function: Callable[..., Value],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
+        cwd: str | None = None,
+        user: int | str | tuple[int, int] | None = None,
+        capabilities: Sequence[str] | None = None,
+        imports: Sequence[str] = (),
+        trust: bool = False,
+        max_result: Size = "64M",
+        max_output: Size = "64M",
+        stdin: Stream = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        capture_output: bool = False,
+    ) -> Value:
+        """Call a function of the caller's inside; returns its value, or raises what it raised.
+
+        It runs as one more process of the container, without a Python there: namespaces, limits,
+        user and filter are those that :meth:`exec` gives to a program, and ``env``, ``cwd``,
+        ``user`` and ``capabilities`` are as for :class:`Process`. It cannot gain privileges, and
+        nothing more can be imported inside. Everything else is :func:`libpycontainer.call`'s.
+
+        Raises :class:`StatusError` when there is nothing to call it in, and
+        :class:`UnsupportedError` under an AppArmor or SELinux label, which only execve takes on.
+        """
+        from libpycontainer.calling import packing, session
+
+        session.refuse_while_loading()
+        self._refuse_group("call")
+        status_.check("exec", self.status, self.id)
+        terms = session.Terms(
+            timeout=timeout,
+            imports=imports,
+            trust=trust,
+            max_result=max_result,
+            max_output=max_output,
+            capture_output=capture_output,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+        )
+        call = packing.pack(function, args, kwargs or {})
+        options = {"env": env, "cwd": cwd, "user": user, "capabilities": capabilities}
+        return session.call_inside(  # type: ignore[no-any-return]
+            self, call, terms, **options
+        )
 
     def signal(self, number: int, *, all: bool = False) -> None:
         """Send a signal to init or, with ``all``, to every process inside, at whatever depth.
@@ -448,16 +506,24 @@ class Container:
 
         return Events(self, interval, oom=oom, memory_pressure=memory_pressure, stalls=stalls)
 
-    def delete(self, *, force: bool = False) -> None:
+    def delete(
+        self,
+        *,
+        force: bool = False,
+        progress: Callable[[int, int, str], object] | None = None,
+    ) -> None:
         """Remove a stopped container and everything that was made for it (runtime.md#delete).
 
         A created one is ended first; with ``force`` also a running one. What lies inside of it is
         deleted with it, on the same terms: without ``force`` nothing is, unless all of it may be.
         Raises :class:`StatusError` otherwise. A failing poststop hook is only logged.
+
+        ``progress`` is called before each of what lies directly inside is deleted, and before the
+        container itself: the number, how many there are, and the name.
         """
         from libpycontainer import deletion
 
-        deletion.delete(self, force)
+        deletion.delete(self, force, progress)
 
     # ---- parts of the verbs ----------------------------------------------------------------
 
@@ -574,8 +640,8 @@ class _Locked:
         self._container._entry.unlock()
 
 
-def _directory(entry: Entry) -> sys_.Fd:
-    return sys_.Fd(os.open(entry.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+def _directory(entry: Entry) -> Fd:
+    return Fd(os.open(entry.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def _unlink(path: str) -> None:

@@ -21,13 +21,27 @@ END: Final = "\0"
 """Stands for the other end's closing of the line. No packet can say it: NULs divide its fields."""
 
 CREATE: Final = ("started", "mounted", "ready")
-"""The words of a create, in order; each but the last of them is answered with "continue"."""
+"""The words of a create, in order: see :func:`creating`."""
 
 EXEC: Final = ("started", "executing", END)
 """The words of an exec, at whose end execve has closed the line."""
 
 START: Final = ("executing", END)
 """What ``start`` hears on start.sock."""
+
+
+def creating(*, early: bool, stops: bool, start: bool) -> tuple[str, ...]:
+    """The words of this create. To "mounted" and "ready" the answer is "continue".
+
+    An init that was cloned ``early`` has been heard of already, one whose caller has nothing to do
+    then does not stop when it has ``mounted``, and one that is to ``start`` becomes its program
+    after "ready".
+    """
+    skipped = {"started"} if early else set()
+    if not stops:
+        skipped.add("mounted")
+    order = tuple(word for word in CREATE if word not in skipped)
+    return order + START if start else order
 
 
 def with_listener(order: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import os
 from libpycontainer import conversation, grouping, host, launch, lifecycle, log, waiting
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import ContainerError, Problem, SpecError
-from libpycontainer.plan import Request, build
+from libpycontainer.plan import Request, build, early_clone_flags, stops_when_mounted
 from libpycontainer.plan.ownership import cgroup_owner, host_id
 from libpycontainer.process import Process
 from libpycontainer.store import CONFIG, START_SOCKET
@@ -15,7 +15,7 @@ from libpycontainer.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from libpycontainer.cgroups.protocol import Manager
@@ -44,6 +44,10 @@ class Creation:
         streams: dict[str, Any],
         extra_env: Sequence[str] = (),
         notify: bool = False,
+        pid_file: str | None = None,
+        start: bool = False,
+        process: Process | None = None,
+        progress: Callable[[int, int, str], object] | None = None,
     ) -> None:
         self.factory = factory
         self.id = id
@@ -51,11 +55,14 @@ class Creation:
         self.bundle = os.path.abspath(bundle if bundle is not None else ".")
         self.spec, self.document = read_spec(spec)
         terminal = bool(self.spec.process and self.spec.process.terminal)
-        self.process = Process(terminal=terminal, **streams)
+        self.process = process or Process(terminal=terminal, **streams)
         self.no_pivot = no_pivot
         self.new_keyring = new_keyring
         self.read_only_tree = read_only_tree
         self.extra_env = list(extra_env)
+        self.pid_file = pid_file
+        self.start = start
+        self.progress = progress
         self.notify_directory = self._arrange_notify() if notify else ""
         self.record: dict[str, Any] = {}
 
@@ -72,17 +79,20 @@ class Creation:
         self.extra_env.append(notify.VARIABLE)
         return path
 
-    def plan(self, manager: Manager, nfds: int, *, dry: bool = False) -> Plan:
-        """Check the configuration against this host and resolve it into steps.
+    def check(self, manager: Manager) -> None:
+        """Check the configuration against this host, and begin with what goes on record."""
+        check(self.spec, self.facts)
+        self.record = self._record(manager)
+
+    def plan(self, manager: Manager, nfds: int, *, placed: bool = False, dry: bool = False) -> Plan:
+        """Resolve the configuration into steps.
 
         ``dry`` leaves nothing behind, not even what would only save work the next time.
         """
-        check(self.spec, self.facts)
-        self.record = self._record(manager)
         request = Request(
             self.id,
             bundle=self.bundle,
-            rootfs=find_rootfs(self.spec, self.bundle),
+            rootfs=self.record["rootfs"],
             state=lifecycle.split_documents(self.record),
             nfds=nfds,
             terminal=self.process.terminal,
@@ -92,6 +102,10 @@ class Creation:
             cgroup_mounts=manager.mounts(),
             read_only_tree=self.read_only_tree,
             extra_env=self.extra_env,
+            placed=placed,
+            start=self.start,
+            call=self.process.calls,
+            progress=self.progress is not None,
             **self._filter(dry),
         )
         plan = build(self.spec, self.facts, request)
@@ -141,43 +155,61 @@ class Creation:
             # Before any descriptor of ours can come to lie where the caller has none.
             streams = self.process.open_streams()
             undo.push(streams.close)
-            # Then at once, so that the interpreter boots while everything below is found out.
-            spawner = self.factory.spawner()
+            spawner = self.process.spawner(self.factory)
             undo.push(spawner.close)
-            spawner.start()
+            if not spawner.warm:
+                # At once, so that the interpreter boots while everything below is found out.
+                spawner.start()
             parents = grouping.Parents(self.factory, self.id)
             undo.push(parents.close)
             manager = self.manager()
-            plan = self.plan(manager, streams.nfds)
-            give_pipes(streams, self.spec, self.spec.process, self.facts)
-            entry = self.factory.store.reserve(self.id)
-            undo.push(entry.unlock)
-            undo.push(entry.remove)
-            if self.notify_directory:
-                from libpycontainer import notify
-
-                notify.make_directory(self.notify_directory)
-            entry.save(self.record)
-            entry.save(self.document, CONFIG)
-            undo.push(lifecycle.run_poststop, self.record)
+            self.check(manager)
+            early = early_clone_flags(self.spec) if spawner.warm else None
+            if spawner.warm and early is None:
+                spawner.start()
+            entry = self._reserve(undo)
             self._make_resctrl(undo)
+            entrances = launch.Entrances()
+            undo.push(entrances.close)
+
+            def begin() -> Callable[[], None]:
+                unified = entrances.open_unified(manager) if self._enters_by_clone() else None
+                if early is not None:
+                    spawner.start_init(early, unified)
+                return spawner.close
+
             # All or none of it; before that, what is there may be somebody else's.
-            manager.create(self.resources)
+            manager.create(self.resources, begin)
             undo.push(manager.destroy)
             if manager.mode != "none":
                 undo.push(manager.kill)
-            going = launch.Launch(spawner, conversation.CREATE, log.emit)
+            entrances.open_others(manager)
+            entered = bool(entrances.fds) or manager.mode == "none"
+            placed = not entered or "intelRdt" in self.record
+            plan = self.plan(manager, streams.nfds, placed=placed)
+            entry.save(self.document, CONFIG)
+            give_pipes(streams, self.spec, self.spec.process, self.facts)
+            stops = stops_when_mounted(self.spec)
+            order = conversation.creating(early=early is not None, stops=stops, start=self.start)
+            hand_over = lifecycle.hand_over(self.record, "creating") if self.start else None
+            if hand_over is not None:
+                order = conversation.with_listener(order)
+            going = launch.Launch(spawner, order, self._hear)
             undo.push(going.abort)
-            self._clone(going, plan, manager, entry, streams)
-            self._mounted(going, manager, entry, undo)
+            self._clone(going, plan, entry, streams, entrances)
+            if not entered:
+                manager.add(going.pid)
+            self._note_clone(going, manager, entry)
+            if placed:
+                going.talk.proceed()
+            if stops:
+                self._mounted(going, manager, entry, undo)
             going.talk.expect("ready")
-            self.record["created"] = lifecycle.now()
-            entry.save(self.record)
-            if streams.console is not None:
-                self.process.attach_console(streams.receive_console())
-            identity = waiting.Identity(going.pid, self.record["startTime"])
-            self.process.attach(identity, going.copy_pidfd(), streams)
-            going.talk.proceed()
+            if not stops:
+                manager.apply(self.resources)
+            self._created(going, entry, streams)
+            if self.start:
+                self._started(going, hand_over)
             undo.commit()
         going.close()
         streams.close()
@@ -186,29 +218,60 @@ class Creation:
         parents.close()
         return entry, self.record
 
+    def _hear(self, level: str, message: str) -> None:
+        """What init says by the way."""
+        if level != "progress":
+            log.emit(level, message)
+        elif self.progress is not None:
+            step, total, title = [*message.split(" ", 2), "", ""][:3]
+            self.progress(conversation.number(step), conversation.number(total), title)
+
+    def _reserve(self, undo: Undo) -> Entry:
+        """Take the name, and put on record what has to be taken away should we be killed."""
+        entry = self.factory.store.reserve(self.id)
+        undo.push(entry.unlock)
+        undo.push(entry.remove)
+        if self.notify_directory:
+            from libpycontainer import notify
+
+            notify.make_directory(self.notify_directory)
+        entry.save(self.record)
+        undo.push(lifecycle.run_poststop, self.record)
+        return entry
+
+    def _enters_by_clone(self) -> bool:
+        """Not into a cgroup namespace that is joined: from inside of it nobody may be cloned out of
+        another group into one of it ("nsdelegate"). What counts for a file is who opened it."""
+        namespaces = (self.spec.linux.namespaces if self.spec.linux else None) or ()
+        return not any(each.type == "cgroup" and each.path for each in namespaces)
+
     def _clone(
-        self, going: launch.Launch, plan: Plan, manager: Manager, entry: Entry, streams: Streams
+        self,
+        going: launch.Launch,
+        plan: Plan,
+        entry: Entry,
+        streams: Streams,
+        entrances: launch.Entrances,
     ) -> None:
-        fds = dict(streams.fds)
+        fds = {**streams.fds, **entrances.fds}
         made = launch.gather_fds(plan, self.facts, fds)
         try:
-            entrances = launch.cgroup_fds(manager, fds)
-            made += entrances
-            fds["start"] = listener = listen_for_start(entry)
-            made.append(listener)
+            if not self.start:
+                fds["start"] = listener = listen_for_start(entry)
+                made.append(listener)
             going.clone(plan, fds)
         finally:
             for fd in made:
                 fd.close()
+        entrances.close()
         streams.close_theirs()
         self.record["pid"] = going.pid
         self.record["startTime"] = waiting.start_time(going.pid)
+
+    def _note_clone(self, going: launch.Launch, manager: Manager, entry: Entry) -> None:
+        """Init is there: put it on record, and do what could not be done before."""
         self.record["cgroup"] = manager.record()
         entry.save(self.record)
-        if not entrances:
-            manager.add(going.pid)
-            self.record["cgroup"] = manager.record()
-            entry.save(self.record)
         # Not before the clone, which none but the group's owner may make go there.
         owner = cgroup_owner(self.spec, self.facts)
         if owner is not None:
@@ -217,14 +280,6 @@ class Creation:
             from libpycontainer import resctrl
 
             resctrl.join(self.record["intelRdt"], going.pid)
-        going.proceed()
-
-    def _make_resctrl(self, undo: Undo) -> None:
-        if "intelRdt" in self.record:
-            from libpycontainer import resctrl
-
-            undo.push(resctrl.unmake, self.record["intelRdt"])
-            resctrl.make(self.record["intelRdt"])
 
     def _mounted(self, going: launch.Launch, manager: Manager, entry: Entry, undo: Undo) -> None:
         """The tree is made but not yet entered: limits, devices, the hooks that run outside."""
@@ -234,6 +289,34 @@ class Creation:
         for kind in ("prestart", "createRuntime"):
             lifecycle.run_hooks(self.record, kind, "creating", going.pid)
         going.talk.proceed()
+
+    def _created(self, going: launch.Launch, entry: Entry, streams: Streams) -> None:
+        """Everything is made, and init waits."""
+        self.record["created"] = lifecycle.now()
+        entry.save(self.record)
+        if streams.console is not None:
+            self.process.attach_console(streams.receive_console())
+        identity = waiting.Identity(going.pid, self.record["startTime"])
+        self.process.attach(identity, going.copy_pidfd(), streams)
+        if self.pid_file is not None:
+            launch.write_pid_file(self.pid_file, going.pid)
+        going.talk.proceed()
+
+    def _started(
+        self, going: launch.Launch, hand_over: Callable[[sys_.Fd, int], None] | None
+    ) -> None:
+        """Hear of the program's execve, and run the hooks that come after it."""
+        going.talk.expect("executing")
+        identity = waiting.Identity(going.pid, self.record["startTime"])
+        launch.await_execution(going.talk, identity, hand_over, executes=not self.process.calls)
+        lifecycle.run_hooks(self.record, "poststart", "running", going.pid)
+
+    def _make_resctrl(self, undo: Undo) -> None:
+        if "intelRdt" in self.record:
+            from libpycontainer import resctrl
+
+            undo.push(resctrl.unmake, self.record["intelRdt"])
+            resctrl.make(self.record["intelRdt"])
 
     def _lend_devices(self, pid: int, entry: Entry, undo: Undo) -> None:
         devices = self.spec.linux.net_devices if self.spec.linux else None

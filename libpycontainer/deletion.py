@@ -11,10 +11,14 @@ from libpycontainer.store import HOST_NETWORK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from libpycontainer.container import Container
 
+    Progress = Callable[[int, int, str], object]
 
-def delete(container: Container, force: bool) -> None:
+
+def delete(container: Container, force: bool, progress: Progress | None = None) -> None:
     """See :meth:`Container.delete`."""
     if force and not container._record.get("created"):
         # Half-made: its creator, if it lives, holds the lock until its init is gone.
@@ -29,13 +33,14 @@ def delete(container: Container, force: bool) -> None:
             container._check("delete")
             _check_inside(container)
         container._kill_everything()
-        _delete_inside(container)
+        _delete_inside(container, progress)
         container._end_init()
         _give_back(container, force)
         _destroy_cgroup(container)
         lifecycle.run_poststop(container._record)
         container._entry.remove()
     container._let_go()
+    log.tell("deleted", container.id)
 
 
 def _check_inside(container: Container) -> None:
@@ -50,17 +55,22 @@ def _check_inside(container: Container) -> None:
             )
 
 
-def _delete_inside(container: Container) -> None:
+def _delete_inside(container: Container, progress: Progress | None) -> None:
     """Nobody makes another one meanwhile: he would need the lock that we hold, shared.
 
     With force, for whatever runs by now was killed with the container's own processes.
     """
-    for child in container.children():
+    children = container.children()
+    for number, child in enumerate(children, 1):
+        if progress is not None:
+            progress(number, len(children) + 1, child.id)
         try:
             child.delete(force=True)
         except NotFoundError:
             # Somebody else was faster.
             continue
+    if progress is not None:
+        progress(len(children) + 1, len(children) + 1, container.id)
 
 
 def _give_back(container: Container, force: bool) -> None:

@@ -149,6 +149,7 @@ class Events:
         self._queue: list[Event] = []
         self._sources: dict[int, _Source] = {}
         self._init = None if container.is_group else _init_pidfd(container)
+        self._look = _GROUP_LOOK if self._init is None else None
         self._poll = select.epoll()
         try:
             if self._init is not None:
@@ -176,22 +177,43 @@ class Events:
     def get(self, timeout: float | None = None) -> Event | None:
         """The next event; ``None`` when there are no more.
 
-        ``timeout`` is in seconds; raises :class:`TimeoutError` when it is over without an event.
+        ``timeout`` is in seconds (0 looks once); raises :class:`TimeoutError` when it is over
+        without an event.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._queue and not self._poll.closed:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"no event of container {self._container.id} in {timeout:g} s")
             self._gather(deadline)
+            late = deadline is not None and time.monotonic() > deadline
+            if late and not self._queue and not self._poll.closed:
+                raise TimeoutError(f"no event of container {self._container.id} in {timeout:g} s")
         return self._queue.pop(0) if self._queue else None
+
+    def put_back(self, event: Event) -> None:
+        """Let an event that was taken be the next one again."""
+        self._queue.insert(0, event)
+
+    def fileno(self) -> int:
+        """Readable, for select and asyncio, when there may be something; it stays this object's.
+
+        :meth:`due` tells when to look even if it is not. Raises ``ValueError`` once it is closed.
+        """
+        return self._poll.fileno()
+
+    def due(self) -> float | None:
+        """In how many seconds :meth:`get` should be called at the latest; ``None``: no matter."""
+        if self._queue or self._poll.closed:
+            return 0.0
+        measurement = None if self._interval is None else self._next - time.monotonic()
+        times = [each for each in (measurement, self._look) if each is not None]
+        return max(0.0, min(times)) if times else None
 
     def _gather(self, deadline: float | None) -> None:
         """Wait until something happened, or a measurement is due, and queue what it was."""
         until = deadline
         if self._interval is not None:
             until = self._next if until is None else min(until, self._next)
-        if self._init is None:
-            look = time.monotonic() + _GROUP_LOOK
+        if self._look is not None:
+            look = time.monotonic() + self._look
             until = look if until is None else min(until, look)
         wait = None if until is None else max(0.0, until - time.monotonic())
         ready = dict(self._poll.poll(wait))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 
-from libpycontainer import interpreter as interpreter_
 from libpycontainer import log
 from libpycontainer.container import Container
 from libpycontainer.errors import ContainerError, NotFoundError
-from libpycontainer.spawner import Spawner
 from libpycontainer.store import Store, default_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from libpycontainer.nursery import Nursery
     from libpycontainer.plan import Plan
+    from libpycontainer.spawner import Spawner
     from libpycontainer.spec.models import LinuxResources
     from libpycontainer.streams import Stream
 
@@ -61,6 +61,8 @@ class Factory:
         self._given_interpreter = interpreter
         self._interpreter: str | None = None
         self._nursery: Nursery | None = None
+        self._prepared: dict[int, Spawner] = {}
+        """By thread: what one has prepared another must not take, or lose."""
         if warm:
             from libpycontainer.nursery import Nursery
 
@@ -75,12 +77,35 @@ class Factory:
     def interpreter(self) -> str:
         """The interpreter that inits are made from. Raises :class:`InterpreterError`."""
         if self._interpreter is None:
-            self._interpreter = interpreter_.find(self._given_interpreter)
+            from libpycontainer import interpreter
+
+            self._interpreter = interpreter.find(self._given_interpreter)
         return self._interpreter
 
+    def prepare(self) -> None:
+        """Start an interpreter now for the next :meth:`create` or :meth:`Container.exec`.
+
+        For a program that has yet to find out what to run, which the interpreter boots beside.
+        :meth:`close` ends one that was not used. A warm factory has its own already.
+        """
+        thread = _thread.get_ident()
+        if self._nursery is None and thread not in self._prepared:
+            from libpycontainer.spawner import Spawner
+
+            self._prepared[thread] = Spawner(self.interpreter())
+            self._prepared[thread].start()
+
+    def _drop_prepared(self, thread: int) -> None:
+        prepared = self._prepared.pop(thread, None)
+        if prepared is not None:
+            prepared.close()
+
     def spawner(self) -> Spawner:
-        """What the next init will be cloned by; not started yet, and its taker's to close."""
-        return Spawner(self.interpreter(), self._nursery)
+        """What the next init will be cloned by; its taker's to start and to close."""
+        from libpycontainer.spawner import Spawner
+
+        prepared = self._prepared.pop(_thread.get_ident(), None)
+        return prepared or Spawner(self.interpreter(), self._nursery)
 
     def create(
         self,
@@ -101,6 +126,8 @@ class Factory:
         extra_env: Sequence[str] = (),
         notify: bool = False,
         pid_file: str | None = None,
+        start: bool = False,
+        progress: Callable[[int, int, str], object] | None = None,
     ) -> Container:
         """Create a container whose program waits for :meth:`Container.start` (runtime.md#create).
 
@@ -115,61 +142,62 @@ class Factory:
         read-only. ``extra_env`` are variables for its own program, over those of the configuration
         and not for what is executed inside later. ``notify`` gives it a socket to report readiness
         to, which :meth:`Container.start` and :class:`libpycontainer.notify.Relay` serve.
-        ``pid_file`` is written, whole, before this returns.
+        ``pid_file`` is written, whole, before this returns. With ``start`` the program runs at once
+        (:meth:`run`).
+        ``progress`` is called with each step of init's as it begins: its number, how many there
+        are, and what it does; an exception of its own ends the creation.
 
         The caller owns the container, whose init is his child. Raises :class:`SpecError`,
         :class:`InvalidIDError`, :class:`AlreadyExistsError`, :class:`StepError` and its kin,
         :class:`HookError`, :class:`CgroupError`; then nothing is left behind.
         """
-        from libpycontainer.creation import Creation
         from libpycontainer.store import check_id
+        from libpycontainer.streams import all_open
 
         check_id(id)
-        creation = Creation(
-            self,
-            id,
-            spec,
-            bundle=None if bundle is None else os.fspath(bundle),
-            no_pivot=no_pivot,
-            new_keyring=new_keyring,
-            read_only_tree=read_only_tree,
-            extra_env=extra_env,
-            notify=notify,
-            streams={
-                "stdin": stdin,
-                "stdout": stdout,
-                "stderr": stderr,
-                "console_socket": console_socket,
-                "console_size": console_size,
-                "pass_fds": pass_fds,
-                "preserve_fds": preserve_fds,
-            },
-        )
-        entry, record = creation.run()
-        container = Container(self, entry, record, creation.process)
-        if pid_file is not None:
-            try:
-                write_pid_file(pid_file, creation.process.pid)
-            except BaseException:
-                container.delete(force=True)
-                raise
-        return container
+        extra = [*range(3, 3 + preserve_fds), *pass_fds]
+        if self._nursery is None and all_open((stdin, stdout, stderr), extra):
+            # It boots beside the first creation's imports.
+            self.prepare()
+        try:
+            from libpycontainer.creation import Creation
+
+            creation = Creation(
+                self,
+                id,
+                spec,
+                bundle=None if bundle is None else os.fspath(bundle),
+                no_pivot=no_pivot,
+                new_keyring=new_keyring,
+                read_only_tree=read_only_tree,
+                extra_env=extra_env,
+                notify=notify,
+                pid_file=pid_file,
+                start=start,
+                progress=progress,
+                streams={
+                    "stdin": stdin,
+                    "stdout": stdout,
+                    "stderr": stderr,
+                    "console_socket": console_socket,
+                    "console_size": console_size,
+                    "pass_fds": pass_fds,
+                    "preserve_fds": preserve_fds,
+                },
+            )
+            entry, record = creation.run()
+        except BaseException:
+            self._drop_prepared(_thread.get_ident())
+            raise
+        log.tell("running" if start else "created", id, f"pid {record.get('pid')}")
+        return Container(self, entry, record, creation.process)
 
     def run(self, id: str, spec: Any, **options: Any) -> Container:
         """:meth:`create` and :meth:`Container.start` in one; the options are create's.
 
-        When the start fails, the container is deleted again.
+        It is sooner done than the two of them. When any of it fails, nothing is left behind.
         """
-        container = self.create(id, spec, **options)
-        try:
-            container.start()
-        except BaseException as error:
-            try:
-                container.delete(force=True)
-            except ContainerError as problem:
-                error.add_note(f"while deleting container {id}: {problem}")
-            raise
-        return container
+        return self.create(id, spec, start=True, **options)
 
     def group(
         self,
@@ -256,7 +284,9 @@ class Factory:
             notify=notify,
             streams={},
         )
-        return creation.plan(creation.manager(), 3 + preserve_fds, dry=True)
+        manager = creation.manager()
+        creation.check(manager)
+        return creation.plan(manager, 3 + preserve_fds, dry=True)
 
     def list(self, inside: str | None = None) -> list[Container]:
         """Every container and group under this root: by name, each followed by what is inside.
@@ -276,31 +306,11 @@ class Factory:
         """Let go of what the factory holds. Its containers live on, and it can be used again."""
         if self._nursery is not None:
             self._nursery.close()
+        for thread in list(self._prepared):
+            self._drop_prepared(thread)
 
     def __enter__(self) -> Factory:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write a pid file so that a reader sees it whole or not at all."""
-    directory, name = os.path.split(os.path.abspath(path))
-    fresh = os.path.join(directory, f".{name}.{os.getpid()}")
-    try:
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, str(pid).encode())
-        finally:
-            os.close(fd)
-        os.rename(fresh, path)
-    except OSError as error:
-        if os.path.exists(fresh):
-            os.unlink(fresh)
-        raise ContainerError(
-            f"cannot write the pid file {path}: {error.strerror}",
-            op="pid_file",
-            path=path,
-            errno=error.errno or 0,
-        ) from None

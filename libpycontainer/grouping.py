@@ -90,7 +90,8 @@ def place(
         id,
         facts,
         parent=factory.cgroup_parent,
-        rootless=not facts.privileged,
+        # Root of a user namespace has no more to say about the host's groups than a user.
+        rootless=not facts.privileged or facts.in_user_namespace,
         systemd=factory.systemd_cgroup,
         annotations=annotations,
     )

@@ -13,7 +13,7 @@ import sys
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import InterpreterError
 
-BOOT = "import sys;sys.path+={paths!r};from libpycontainer.init.main import {entry} as run;run()"
+BOOT = "import sys;sys.path+={paths!r};from libpycontainer.{room} import {entry} as run;run()"
 
 
 def find(given: str | None = None) -> str:
@@ -51,12 +51,17 @@ def command(path: str, entry: str = "main") -> list[str]:
     decides what it imports. Our own package and cffi's backend are looked up after the standard
     library, by the directories that this process imported them from.
     """
+    return [path, "-I", "-S", "-X", "utf8", "-c", boot("init.main", entry)]
+
+
+def boot(room: str, entry: str) -> str:
+    """The code that runs ``entry`` of one of our modules."""
     import _cffi_backend
 
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     backend = os.path.dirname(os.path.abspath(_cffi_backend.__file__))
     paths = [package] if package == backend else [package, backend]
-    return [path, "-I", "-S", "-X", "utf8", "-c", BOOT.format(paths=paths, entry=entry)]
+    return BOOT.format(paths=paths, room=room, entry=entry)
 
 
 def environment() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from libpycontainer import companions, conversation, host, launch, lifecycle, log, waiting
 from libpycontainer import syscalls as sys_
 from libpycontainer.creation import give_pipes
-from libpycontainer.errors import SpecError, StatusError
+from libpycontainer.errors import SpecError, StatusError, StepError
 from libpycontainer.plan import Request, build_exec
 from libpycontainer.plan.build import join_flags
 from libpycontainer.undo import Undo
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from libpycontainer.spec.models import Process as SpecProcess
     from libpycontainer.spec.models import Spec
 
+EPERM = 1
+
 
 def join(factory: Factory, container: Container, process: Process) -> None:
     """Start ``process`` in ``container`` and attach it. See :meth:`Container.exec`."""
@@ -29,7 +31,7 @@ def join(factory: Factory, container: Container, process: Process) -> None:
     with Undo() as undo:
         streams = process.open_streams()
         undo.push(streams.close)
-        spawner = factory.spawner()
+        spawner = process.spawner(factory)
         undo.push(spawner.close)
         spawner.start()
         spec = container.spec
@@ -38,6 +40,12 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         for problem in check_process(target, facts):
             log.warn(str(problem))
         give_pipes(streams, spec, target, facts)
+        init_pid = container._record["pid"]
+        entrances = launch.Entrances()
+        undo.push(entrances.close)
+        entrances.open_beside(container.cgroup, init_pid, process.cgroup)
+        entered = bool(entrances.fds) or container.cgroup.mode == "none"
+        placed = not entered or "intelRdt" in container._record
         request = Request(
             container.id,
             bundle=container.bundle,
@@ -45,6 +53,8 @@ def join(factory: Factory, container: Container, process: Process) -> None:
             nfds=streams.nfds,
             terminal=process.terminal,
             console_size=process.console_size,
+            placed=placed,
+            call=process.calls,
             **_filter(factory, spec),
         )
         plan = build_exec(spec, target, facts, request, join_flags=join_flags(spec))
@@ -56,36 +66,45 @@ def join(factory: Factory, container: Container, process: Process) -> None:
             order = conversation.with_listener(order)
         going = launch.Launch(spawner, order, log.emit)
         undo.push(going.abort)
-        fds = dict(streams.fds)
-        init_pid = container._record["pid"]
         with _init_pidfd(container) as init:
-            fds["init"] = init
-            made = launch.cgroup_fds(container.cgroup, fds, beside=init_pid, below=process.cgroup)
             try:
-                going.clone(plan, fds)
-            finally:
-                for fd in made:
-                    fd.close()
+                going.clone(plan, {**streams.fds, **entrances.fds, "init": init})
+            except StepError as error:
+                _explain(container, error)
+                raise
+        entrances.close()
         streams.close_theirs()
         started = waiting.start_time(going.pid)
-        if not made:
-            container.cgroup.add(going.pid)
-        if "intelRdt" in container._record:
-            from libpycontainer import resctrl
+        if placed:
+            if not entered:
+                container.cgroup.add(going.pid)
+            if "intelRdt" in container._record:
+                from libpycontainer import resctrl
 
-            resctrl.join(container._record["intelRdt"], going.pid)
-        going.proceed()
+                resctrl.join(container._record["intelRdt"], going.pid)
+            going.talk.proceed()
         going.talk.expect("executing")
         if streams.console is not None:
             process.attach_console(streams.receive_console())
         identity = waiting.Identity(going.pid, started or 0)
-        launch.await_execution(going.talk, identity, hand_over)
+        launch.await_execution(going.talk, identity, hand_over, executes=not process.calls)
         process.attach(identity, going.copy_pidfd(), streams)
         companions.add(waiting.Identity(init_pid, container._record["startTime"]), process)
         undo.commit()
     going.close()
     streams.close()
     spawner.close()
+
+
+def _explain(container: Container, error: StepError) -> None:
+    """Init is untraceable until its program runs, and only who may trace it may enter."""
+    if error.op == "join" and error.errno == EPERM and container.status == "created":
+        raise StatusError(
+            f"cannot exec in container {container.id}: it is created and not started, and until "
+            "its program runs only root may enter it: start it first",
+            verb="exec",
+            status="created",
+        ) from error
 
 
 def _filter(factory: Factory, spec: Spec) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from libpycontainer.errors import ContainerError, ProtocolError, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from libpycontainer.cgroups.protocol import Manager
     from libpycontainer.host import Facts
@@ -39,25 +39,24 @@ class Launch:
         self.talk: conversation.Conversation
 
     def clone(self, plan: Plan, fds: Mapping[str, sys_.Fd | int]) -> None:
-        """Have init cloned. It waits for "continue" before its first step."""
+        """Have init cloned, where it was not before, and begin with its steps."""
         self.spawner.request(plan, fds)
         assert self.spawner.socket is not None
         self.talk = conversation.Conversation(
             self.spawner.socket, self._order, log=self._log, diagnosis=self.spawner.diagnosis
         )
-        fields, received = self.talk.expect("started", self._first)
-        pid = conversation.number(fields[0]) if len(fields) == 1 else 0
-        if len(received) != 1 or pid == 0:
-            for fd in received:
-                fd.close()
-            raise ProtocolError("the spawner's report is malformed", op="spawn")
-        self.pid = pid
-        self.pidfd = received[0]
-
-    def proceed(self) -> None:
-        """Let init take its first step, and see the spawner off."""
-        self.talk.proceed()
-        self.spawner.reap()
+        if self.spawner.is_init:
+            # Known to both from here on: whoever closes it first ends the process, if it must be.
+            self.pidfd = self.spawner.clone
+        else:
+            _fields, received = self.talk.expect("started", self._first)
+            if len(received) != 1:
+                for fd in received:
+                    fd.close()
+                raise ProtocolError("the spawner's report is malformed", op="spawn")
+            self.pidfd = received[0]
+        assert self.pidfd is not None
+        self.pid = waiting.pid_of(self.pidfd)
 
     def copy_pidfd(self) -> sys_.Fd:
         """A pidfd for whoever is to hold init; this object keeps its own until :meth:`close`."""
@@ -105,36 +104,47 @@ class Launch:
             return
 
 
-def cgroup_fds(
-    manager: Manager,
-    fds: dict[str, sys_.Fd | int],
-    *,
-    beside: int | None = None,
-    below: str | Mapping[str, str] | None = None,
-) -> list[sys_.Fd]:
+class Entrances:
     """How a process gets into its cgroups: cloned into the v2 one, by its own hand into the others.
 
-    ``beside`` is the container's init, for one more process than that, which may ask for groups
-    ``below`` the container's. Returns the descriptors, also added to ``fds``, which the caller
-    closes.
+    Close it when the process has been asked for.
     """
-    made: list[sys_.Fd] = []
-    if below is None:
-        # From inside of a cgroup namespace that is joined nobody may be cloned out of another group
-        # into one of it ("nsdelegate"); what counts for a file is who opened it.
-        directory = None if "ns:cgroup" in fds else manager.clone_fd(beside)
-        joined = manager.join_fds(beside, cloned=directory is not None)
-    else:
-        from libpycontainer.cgroups import entering
 
-        directory, joined = entering.open_below(manager, below, beside)
-    if directory is not None:
-        fds["cgroup"] = owned = sys_.Fd(directory)
-        made.append(owned)
-    for index, number in enumerate(joined):
-        fds[f"cgroup:{index}"] = owned = sys_.Fd(number)
-        made.append(owned)
-    return made
+    def __init__(self) -> None:
+        self.fds: dict[str, sys_.Fd] = {}
+
+    def open_unified(self, manager: Manager) -> sys_.Fd | None:
+        """The v2 group for the container's init, if it is to be cloned into it."""
+        directory = manager.clone_fd()
+        if directory is not None:
+            self.fds["cgroup"] = sys_.Fd(directory)
+        return self.fds.get("cgroup")
+
+    def open_others(self, manager: Manager) -> None:
+        """The groups that the container's init enters by itself."""
+        self._note(manager.join_fds(cloned="cgroup" in self.fds))
+
+    def open_beside(
+        self, manager: Manager, init: int, below: str | Mapping[str, str] | None
+    ) -> None:
+        """Every group for one more process than ``init``, maybe ``below`` the container's."""
+        if below is None:
+            directory = manager.clone_fd(init)
+            joined = manager.join_fds(init, cloned=directory is not None)
+        else:
+            from libpycontainer.cgroups import entering
+
+            directory, joined = entering.open_below(manager, below, init)
+        if directory is not None:
+            self.fds["cgroup"] = sys_.Fd(directory)
+        self._note(joined)
+
+    def _note(self, joined: Sequence[int]) -> None:
+        self.fds.update({f"cgroup:{index}": sys_.Fd(fd) for index, fd in enumerate(joined)})
+
+    def close(self) -> None:
+        for fd in self.fds.values():
+            fd.close()
 
 
 def end(pidfd: sys_.Fd) -> None:
@@ -201,11 +211,15 @@ def await_execution(
     talk: conversation.Conversation,
     process: waiting.Identity,
     hand_over: Callable[[sys_.Fd, int], None] | None,
+    *,
+    executes: bool = True,
 ) -> None:
     """Hear out an "executing" process until its execve has happened.
 
-    ``hand_over`` is given the listener of its seccomp filter, where it has one, and its pid; the
-    process waits until then. Raises :class:`StepError` when no program was executed.
+    Of one that ``executes`` nothing, but goes on by itself, nobody can tell more than that it has
+    closed the line. ``hand_over`` is given the listener of its seccomp filter, where it has one,
+    and its pid; the process waits until then. Raises :class:`StepError` when no program was
+    executed.
     """
     if hand_over is not None:
         _fields, received = talk.expect("listener")
@@ -217,7 +231,7 @@ def await_execution(
             hand_over(listener, process.pid)
         talk.proceed()
     talk.expect(conversation.END)
-    if not waiting.has_executed(process):
+    if executes and not waiting.has_executed(process):
         raise StepError(
             "the program was not executed: init ended at its last step without a word, as it does "
             "where the seccomp filter refuses execve, or the report that execve failed",
@@ -253,5 +267,27 @@ def connect_start_socket(directory: int, *, nonblocking: bool = False) -> sys_.F
         raise ContainerError(
             f"cannot reach the container's init: {error.strerror}",
             op="connect",
+            errno=error.errno or 0,
+        ) from None
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid file so that a reader sees it whole or not at all."""
+    directory, name = os.path.split(os.path.abspath(path))
+    fresh = os.path.join(directory, f".{name}.{os.getpid()}")
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(fresh, path)
+    except OSError as error:
+        if os.path.exists(fresh):
+            os.unlink(fresh)
+        raise ContainerError(
+            f"cannot write the pid file {path}: {error.strerror}",
+            op="pid_file",
+            path=path,
             errno=error.errno or 0,
         ) from None

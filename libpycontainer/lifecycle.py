@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-from libpycontainer import hooks as hooks_
 from libpycontainer import jsontext, log
 from libpycontainer.errors import HookError
 
@@ -128,6 +127,8 @@ def run_hooks(record: Mapping[str, Any], kind: str, status: str, pid: int) -> No
 
 def run_hook(record: Mapping[str, Any], kind: str, index: int, status: str, pid: int) -> None:
     """Run one hook on record. Raises :class:`HookError`."""
+    from libpycontainer import hooks as hooks_
+
     hook = record["hooks"][kind][index]
     document = jsontext.dumps(state_document(record, status, pid)).encode()
     failure = hooks_.execute(hook["path"], hook["args"], hook["env"], hook["timeout"], document)

@@ -34,20 +34,22 @@ class Nursery:
         with self._lock:
             self._ready()
 
-    def ask(self) -> sys_.Fd:
+    def ask(self, flags: int = 0, cgroup: sys_.Fd | None = None) -> sys_.Fd:
         """Ask for a clone; returns the line on which it will say hello, the caller's to close.
 
+        With ``flags`` it is an init: in the new namespaces that they name and in the v2 ``cgroup``.
         Raises :class:`InterpreterError`, and :class:`ProtocolError` when even a new interpreter
         dies at once.
         """
         ours, theirs = sys_.socketpair()
+        fds = [theirs.fileno()] if cgroup is None else [theirs.fileno(), cgroup.fileno()]
         try:
             with theirs, self._lock:
                 for attempt in range(2):
                     line = self._ready().line
                     assert line is not None
                     try:
-                        sys_.send(line.fileno(), b"clone", [theirs.fileno()])
+                        sys_.send(line.fileno(), b"clone\0%d" % flags, fds)
                         break
                     except OSError:
                         said = self.diagnosis()
@@ -70,12 +72,15 @@ class Nursery:
             fresh = Interpreter(self.path)
             try:
                 with sys_.Fd(os.pidfd_open(os.getpid())) as parent:
-                    fresh.start("serve_many", parent)
+                    self._start(fresh, parent)
             except BaseException:
                 fresh.close()
                 raise
             self._interpreter, self._made_by = fresh, owner
         return self._interpreter
+
+    def _start(self, fresh: Interpreter, parent: sys_.Fd) -> None:
+        fresh.start("serve_many", parent)
 
     def _has_died(self) -> bool:
         assert self._interpreter is not None

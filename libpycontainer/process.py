@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal itself imports enum
+import _thread
 import os
 import time
 
 from libpycontainer import companions, reaping, waiting
-from libpycontainer import syscalls as sys_
+from libpycontainer.descriptors import Fd
 from libpycontainer.errors import ContainerError, TimeoutExpired
 
 TYPE_CHECKING = False
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from libpycontainer.communicate import Exchange
+    from libpycontainer.factory import Factory
+    from libpycontainer.spawner import Spawner
     from libpycontainer.spec.models import Process as SpecProcess
     from libpycontainer.streams import Stream, Streams
 
@@ -43,6 +47,9 @@ class Process:
     binary files ``stdin``, ``stdout``, ``stderr``; all are this object's and closed by
     :meth:`close` or leaving its ``with`` block, which does not end the process.
     """
+
+    calls = False
+    """Whether it comes to call a function of the caller's, and to execute nothing."""
 
     stdin: IO[bytes] | None
     stdout: IO[bytes] | None
@@ -97,10 +104,11 @@ class Process:
             "preserve_fds": preserve_fds,
         }
         self.stdin = self.stdout = self.stderr = None
-        self._console: sys_.Fd | None = None
-        self._pidfd: sys_.Fd | None = None
+        self._console: Fd | None = None
+        self._pidfd: Fd | None = None
         self._identity: waiting.Identity | None = None
         self._returncode: int | None = None
+        self._reaping = _thread.allocate_lock()
         self._exchange: Exchange | None = None
 
     @classmethod
@@ -166,6 +174,10 @@ class Process:
                 for name, (soft, hard) in changes["rlimits"].items()
             ]
 
+    def spawner(self, factory: Factory) -> Spawner:
+        """What it is cloned by; not started yet, and its taker's to close."""
+        return factory.spawner()
+
     def open_streams(self) -> Streams:
         """The descriptors for init. For the library's own use: one call per start."""
         from libpycontainer.streams import Streams
@@ -177,7 +189,7 @@ class Process:
 
     # ---- a started process -----------------------------------------------------------------
 
-    def attach(self, identity: waiting.Identity, pidfd: sys_.Fd, streams: Streams | None) -> None:
+    def attach(self, identity: waiting.Identity, pidfd: Fd, streams: Streams | None) -> None:
         """Become the handle of a running process; pidfd and streams become this object's."""
         self._identity = identity
         self._pidfd = pidfd
@@ -188,7 +200,7 @@ class Process:
                 mode = "wb" if number == 0 else "rb"
                 setattr(self, name, os.fdopen(streams.ours.pop(number).detach(), mode))
 
-    def attach_console(self, master: sys_.Fd) -> None:
+    def attach_console(self, master: Fd) -> None:
         self._console = master
 
     @property
@@ -239,13 +251,26 @@ class Process:
             try:
                 if not self._wait_readable(deadline):
                     raise TimeoutError
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                self._returncode = waiting.exit_code(fd, self._identity, left)
+                self._reap(fd, deadline)
             except TimeoutError:
                 raise TimeoutExpired(
                     f"process {self.pid} is still running after {timeout} s", timeout=timeout or 0.0
                 ) from None
+        assert self._returncode is not None
         return self._returncode
+
+    def _reap(self, fd: int, deadline: float | None) -> None:
+        """One thread at a time: before Linux 6.15, what one has taken no other can learn."""
+        assert self._identity is not None
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        # acquire's own words: -1 is "for ever", and where it may not block at all.
+        if not self._reaping.acquire(left != 0.0, left or -1.0):
+            raise TimeoutError
+        try:
+            if self._returncode is None:
+                self._returncode = waiting.exit_code(fd, self._identity, left)
+        finally:
+            self._reaping.release()
 
     def _wait_readable(self, deadline: float | None) -> bool:
         """Wait for the end, and reap those whose reaping it waits for itself."""
@@ -266,7 +291,7 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Send a signal; raises :class:`ProcessLookupError` once the process is gone."""
-        sys_.send_signal(self.fileno(), number)
+        _signal.pidfd_send_signal(self.fileno(), number)
 
     def kill(self) -> None:
         """Send SIGKILL; a process that is gone already is fine."""
@@ -279,6 +304,8 @@ class Process:
         """Tell its terminal a new size. Raises :class:`ContainerError` where it has none."""
         if self._console is None:
             raise ContainerError("the process has no terminal that this caller holds")
+        from libpycontainer import syscalls as sys_
+
         window = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
         sys_.ioctl_buffer(self._console.fileno(), sys_.TIOCSWINSZ, bytearray(window))
 

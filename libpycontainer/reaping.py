@@ -6,8 +6,6 @@ import os
 import select
 import time
 
-from libpycontainer import syscalls as sys_
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +48,9 @@ def reap(pidfd: int, timeout: float | None = None) -> int:
         try:
             result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            status = sys_.exit_status(pidfd)
+            from libpycontainer.syscalls import exit_status
+
+            status = exit_status(pidfd)
             if status is None:
                 raise
             return os.waitstatus_to_exitcode(status)

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import os
 
-from libpycontainer import limits
-from libpycontainer.errors import CalledProcessError, TimeoutExpired
+from libpycontainer import limits, log, quantities
+from libpycontainer.errors import ArgumentError, CalledProcessError, TimeoutExpired
 from libpycontainer.factory import Factory
 from libpycontainer.streams import PIPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypedDict
 
-    from libpycontainer.container import Container
-    from libpycontainer.process import Process
+    from libpycontainer.quantities import Duration, Size
     from libpycontainer.streams import Stream
+
+    class Options(TypedDict, total=False):
+        """What :func:`run` takes besides the program and a factory."""
+
+        rootfs: str | os.PathLike[str]
+        input: bytes | str | None
+        stdin: Stream
+        stdout: Stream
+        stderr: Stream
+        capture_output: bool
+        text: bool
+        encoding: str | None
+        check: bool
+        timeout: Duration | None
+        memory: Size | None
+        cpus: float | None
+        pids: int | None
+        env: Mapping[str, str] | None
+        cwd: str | None
+        user: int | str | tuple[int, int] | None
+        network: bool
+        binds: Sequence[str | tuple[str, ...]]
+        hostname: str
+        capabilities: Sequence[str]
+        seccomp: Mapping[str, Any] | str | None
+
 
 __all__ = ["CalledProcessError", "CompletedProcess", "run"]
 
@@ -80,8 +105,8 @@ def run(
     text: bool = False,
     encoding: str | None = None,
     check: bool = False,
-    timeout: float | None = None,
-    memory: int | str | None = None,
+    timeout: Duration | None = None,
+    memory: Size | None = None,
     cpus: float | None = None,
     pids: int | None = None,
     env: Mapping[str, str] | None = None,
@@ -91,6 +116,7 @@ def run(
     binds: Sequence[str | tuple[str, ...]] = (),
     hostname: str = "sandbox",
     capabilities: Sequence[str] = (),
+    seccomp: Mapping[str, Any] | str | None = "default",
     factory: Factory | None = None,
 ) -> CompletedProcess:
     """Run a program in a container of its own, wait for it, and delete the container.
@@ -101,18 +127,129 @@ def run(
     privileges, and runs as the caller's own user, or as ``user`` (a uid, ``"uid:gid"``,
     ``(uid, gid)``) where the caller is root. What it started ends with it.
 
+    ``seccomp`` is the filter of its system calls: the default one, a mapping shaped like
+    ``linux.seccomp``, or ``None``. On a host without libseccomp the default is none.
+
     ``memory`` is in bytes or "256M", ``cpus`` in processors, ``pids`` a number of tasks;
-    ``timeout`` in seconds: the program is then killed and :class:`TimeoutExpired` raised, with the
-    output so far. ``binds`` shows more of the host: ``"/data"``, ``"/data:/inside"``,
-    ``"/data:/inside:rw"`` (read-only unless "rw"). ``env`` is the whole environment; by default
-    it is a PATH, a HOME in /tmp and the locale. ``cwd`` defaults to the caller's directory when
-    the root is the host's, and to "/" otherwise.
+    ``timeout`` in seconds or "500ms": the program is then killed and :class:`TimeoutExpired`
+    raised, with the output so far. ``binds`` shows more of the host: ``"/data"``,
+    ``"/data:/inside"``, ``"/data:/inside:rw"`` (read-only unless "rw"). ``env`` is the whole
+    environment; by default it is a PATH, a HOME in /tmp and the locale. ``cwd`` defaults to the
+    caller's directory when the root is the host's, and to "/" otherwise.
 
     Standard streams, ``input``, ``capture_output``, ``text``, ``encoding`` and ``check`` are
     subprocess.run's. Raises :class:`CalledProcessError` with ``check``, :class:`ExecutableError`
     for a missing program, :class:`CgroupError` for a limit that cannot be set here, and whatever
     :meth:`Factory.create` raises. Nothing is left behind in any case.
     """
+    order = arrange(
+        args,
+        rootfs=rootfs,
+        input=input,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        capture_output=capture_output,
+        text=text,
+        encoding=encoding,
+        check=check,
+        timeout=timeout,
+        memory=memory,
+        cpus=cpus,
+        pids=pids,
+        env=env,
+        cwd=cwd,
+        user=user,
+        network=network,
+        binds=binds,
+        hostname=hostname,
+        capabilities=capabilities,
+        seccomp=seccomp,
+    )
+    factory = factory or Factory()
+    with factory.run(order.id, order.config, **order.options) as container:
+        process = container.process
+        assert process is not None
+        try:
+            output = process.communicate(order.input, order.timeout)
+        except TimeoutExpired as expired:
+            raise order.expired(expired) from None
+        assert process.returncode is not None
+    return order.completed(process.returncode, *output)
+
+
+class Order:
+    """One call of :func:`run`, resolved: what container to make, and what becomes of its output.
+
+    ``options`` are :meth:`Factory.create`'s.
+    """
+
+    id: str
+    config: dict[str, Any]
+    options: dict[str, Any]
+    input: bytes | None
+
+    def __init__(self, args: Any, encoding: str | None, check: bool, timeout: float | None) -> None:
+        self.id = f"run-{os.urandom(8).hex()}"
+        self.args = args
+        self.encoding = encoding
+        self.check = check
+        self.timeout = timeout
+
+    def completed(
+        self, returncode: int, stdout: bytes | None, stderr: bytes | None
+    ) -> CompletedProcess:
+        """The result; raises :class:`CalledProcessError` where that was asked for."""
+        done = CompletedProcess(self.args, returncode, self._decode(stdout), self._decode(stderr))
+        if self.check:
+            done.check_returncode()
+        return done
+
+    def expired(self, error: TimeoutExpired) -> TimeoutExpired:
+        """The error for the caller, from the one that waiting for the process has raised."""
+        return TimeoutExpired(
+            f"{self._words()} timed out after {self.timeout} s",
+            timeout=error.timeout,
+            # It may have been cut in the middle of a character.
+            output=self._decode(error.output, "replace"),
+            stderr=self._decode(error.stderr, "replace"),
+        )
+
+    def _words(self) -> Any:
+        return self.config["process"]["args"] or "the program"
+
+    def _decode(self, data: Any, errors: str = "strict") -> Any:
+        if data is None or self.encoding is None:
+            return data
+        return data.decode(self.encoding, errors)
+
+
+def arrange(
+    args: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    rootfs: str | os.PathLike[str] = "/",
+    input: bytes | str | None = None,
+    stdin: Stream = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    capture_output: bool = False,
+    text: bool = False,
+    encoding: str | None = None,
+    check: bool = False,
+    timeout: Duration | None = None,
+    memory: Size | None = None,
+    cpus: float | None = None,
+    pids: int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: int | str | tuple[int, int] | None = None,
+    network: bool = False,
+    binds: Sequence[str | tuple[str, ...]] = (),
+    hostname: str = "sandbox",
+    capabilities: Sequence[str] = (),
+    seccomp: Mapping[str, Any] | str | None = "default",
+) -> Order:
+    """Resolve :func:`run`'s parameters; raises ``ValueError`` where they contradict each other."""
     if capture_output:
         if stdout is not None or stderr is not None:
             raise ValueError("stdout and stderr may not be used with capture_output")
@@ -123,6 +260,9 @@ def run(
         stdin = PIPE
     if encoding is None and text:
         encoding = "utf-8"
+    seconds = None if timeout is None else quantities.duration(timeout)
+    order = Order(args, encoding, check, seconds)
+    order.input = input.encode(encoding or "utf-8") if isinstance(input, str) else input
     root = os.path.realpath(os.fspath(rootfs))
     host_view = root == "/"
     words = [args] if isinstance(args, str | os.PathLike) else args
@@ -138,44 +278,12 @@ def run(
     config["hostname"] = hostname
     config["mounts"] = _mounts(host_view, network) + [_bind(bind) for bind in binds]
     config["linux"]["resources"] = limits.resources(memory, cpus, pids)
-    factory = factory or Factory()
-    streams: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-    with factory.create(
-        f"run-{os.urandom(8).hex()}", config, bundle=root, read_only_tree=host_view, **streams
-    ) as container:
-        container.start()
-        process = container.process
-        assert process is not None
-        data = input.encode(encoding or "utf-8") if isinstance(input, str) else input
-        out, err = _communicate(container, process, data, timeout, encoding)
-        assert process.returncode is not None
-        completed = CompletedProcess(args, process.returncode, out, err)
-    if check:
-        completed.check_returncode()
-    return completed
-
-
-def _communicate(
-    container: Container,
-    process: Process,
-    input: bytes | None,
-    timeout: float | None,
-    encoding: str | None,
-) -> tuple[Any, Any]:
-    def decode(data: bytes | None, errors: str = "strict") -> Any:
-        return data if data is None or encoding is None else data.decode(encoding, errors)
-
-    try:
-        out, err = process.communicate(input, timeout)
-    except TimeoutExpired as expired:
-        raise TimeoutExpired(
-            f"{process.args or 'the program'} timed out after {timeout} s",
-            timeout=expired.timeout,
-            # It may have been cut in the middle of a character.
-            output=decode(expired.output, "replace"),
-            stderr=decode(expired.stderr, "replace"),
-        ) from None
-    return decode(out), decode(err)
+    if seccomp is not None:
+        config["linux"]["seccomp"] = _filter(seccomp, capabilities)
+    order.config = config
+    order.options = {"bundle": root, "read_only_tree": host_view}
+    order.options.update(stdin=stdin, stdout=stdout, stderr=stderr)
+    return order
 
 
 def _config(
@@ -218,6 +326,26 @@ def _config(
         },
         "linux": linux,
     }
+
+
+def _filter(seccomp: Mapping[str, Any] | str, capabilities: Sequence[str]) -> Any:
+    """The system call filter; no default one where there is no libseccomp to compile it."""
+    from libpycontainer.seccomp import library
+
+    if not isinstance(seccomp, str):
+        return dict(seccomp)
+    if seccomp != "default":
+        raise ArgumentError(
+            f"seccomp: expected 'default', a mapping or None, not {seccomp!r}",
+            parameter="seccomp",
+            value=seccomp,
+        )
+    if not library.installed():
+        log.warn("there is no libseccomp, so no filter of system calls: seccomp=None says the same")
+        return None
+    from libpycontainer.spec import profile
+
+    return profile.section(capabilities)
 
 
 def _environment(env: Mapping[str, str] | None) -> list[str]:

@@ -2,8 +2,10 @@
 
 A :class:`Spawner` is one request's. Cold, it is an interpreter of its own that boots while its
 caller still plans, serves this request and is gone. Warm, a ``Nursery`` has booted one
-beforehand, and the request is served by a clone of that. The clone, the courier, runs the same code
-from the same point on, and is the caller's child as well.
+beforehand, and the request is served by a clone of that, which is the caller's child as well and
+runs the same code from the same point on. Mostly that clone is the container's init, in its new
+namespaces already, while the caller still plans. Where init must enter others first the clone is
+only a courier, which enters them and makes init by another clone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 
 from libpycontainer import interpreter, reaping
 from libpycontainer import syscalls as sys_
-from libpycontainer.errors import InterpreterError, ProtocolError
+from libpycontainer.errors import ContainerError, InterpreterError, ProtocolError, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +45,17 @@ class Interpreter:
 
         Raises :class:`InterpreterError`.
         """
+        self.execute(interpreter.command(self.path, entry), *more)
+
+    def execute(self, command: list[str], *more: sys_.Fd) -> None:
+        """:meth:`start` with the whole command given."""
         self.line, theirs = sys_.socketpair()
         null = sys_.Fd(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
         with theirs, null, interpreter.seal(self.path) as executable:
             fds = [null, null, self._errors, theirs, *more]
             try:
                 self.pid = sys_.spawn(
-                    interpreter.command(self.path, entry),
+                    command,
                     interpreter.environment(),
                     [fd.fileno() for fd in fds],
                     executable=executable.fileno(),
@@ -94,7 +100,7 @@ class Spawner:
     """What one request is sent to.
 
     :meth:`close` it on every path, from before :meth:`start`: an unused one sees end-of-file and
-    leaves, one that hangs is killed.
+    leaves, one that hangs is killed, and so is an init whose pidfd nobody has closed.
 
     The conversation is not held on the line that it is started with, but on one that it makes
     itself: a copy of *our* other end could live on in a child that some thread of this program
@@ -106,17 +112,34 @@ class Spawner:
         self._nursery = nursery
         self._own = Interpreter(path) if nursery is None else None
         self._line: sys_.Fd | None = None
-        self._courier: sys_.Fd | None = None
+        self.clone: sys_.Fd | None = None
+        """A pidfd of what was cloned when warm, from :meth:`request` on."""
+        self.is_init = False
+        """Whether what :meth:`start` has cloned is the container's init itself."""
         self.socket: sys_.Fd | None = None
         """The conversation's line, from :meth:`request` on."""
 
+    @property
+    def warm(self) -> bool:
+        return self._nursery is not None
+
     def start(self) -> None:
-        """Have it boot, or be cloned. Raises :class:`InterpreterError`."""
+        """Have it boot, or be cloned; once is enough. Raises :class:`InterpreterError`."""
         if self._own is not None:
-            self._own.start("main")
+            if not self._own.child.started:
+                self._own.start("main")
         else:
             assert self._nursery is not None
             self._line = self._nursery.ask()
+
+    def start_init(self, flags: int, cgroup: sys_.Fd | None) -> None:
+        """In place of :meth:`start`, when warm: have init cloned at once, into the v2 ``cgroup``.
+
+        Raises :class:`InterpreterError`; what the kernel says to the clone :meth:`request` raises.
+        """
+        assert self._nursery is not None
+        self.is_init = True
+        self._line = self._nursery.ask(flags, cgroup)
 
     def request(self, plan: Plan, fds: Mapping[str, sys_.Fd | int]) -> None:
         """Send the plan and its descriptors, which stay the caller's."""
@@ -146,30 +169,36 @@ class Spawner:
         raise self._died()
 
     def _greet_clone(self) -> sys_.Fd:
-        """The courier says hello and who it is; so does the nursery, should the courier die first.
+        """The clone says hello and who it is; so does the nursery, should the clone die first.
 
         Their packets come in any order.
         """
         assert self._line is not None
         while True:
             word, received = sys_.receive(self._line.fileno())
-            if word == b"courier" and received:
+            if word == b"cloned" and received:
                 self._know(received[0])
             elif word == b"hello" and len(received) == 2:
                 self._know(received[1])
                 return received[0]
             elif word.startswith(b"error\0"):
-                reason = os.strerror(int(word.partition(b"\0")[2]))
-                text = f"the warm interpreter {self.path} cannot clone itself: {reason}"
-                raise ProtocolError(text, op="spawn")
+                raise self._refused(int(word.partition(b"\0")[2]))
             else:
                 raise self._died()
 
     def _know(self, pidfd: sys_.Fd) -> None:
-        if self._courier is None:
-            self._courier = pidfd
+        if self.clone is None:
+            self.clone = pidfd
         else:
             pidfd.close()
+
+    def _refused(self, errno: int) -> ContainerError:
+        reason = os.strerror(errno)
+        if self.is_init:
+            text = f"clone the container's init: {reason}"
+            return StepError(text, op="clone3", errno=errno)
+        text = f"the warm interpreter {self.path} cannot clone itself: {reason}"
+        return ProtocolError(text, op="spawn")
 
     def diagnosis(self) -> str:
         """What the interpreter printed, if it got that far only: a missing library, say."""
@@ -184,34 +213,27 @@ class Spawner:
             f"the interpreter {self.path} died before it took the request{detail}", op="spawn"
         )
 
-    def reap(self) -> None:
-        """Wait for the spawner's end, which follows its "started" at once."""
-        if self._own is not None:
-            self._own.reap()
-        elif self._courier is not None:
-            _reap(self._courier.fileno())
-
     def _find_unused(self) -> None:
         """It was asked for and never heard: learn who it is, so that it can be reaped."""
         try:
             self._greet_clone().close()
-        except (ProtocolError, OSError):
+        except (ContainerError, OSError):
             # There is none, or it died, and then the nursery has said who it was.
             return
 
     def close(self) -> None:
-        if self._line is not None and self._courier is None:
+        if self._line is not None and self.clone is None:
             self._find_unused()
         for fd in (self.socket, self._line):
             if fd is not None:
                 fd.close()
         if self._own is not None:
             self._own.close()
-        courier, self._courier, self._line = self._courier, None, None
-        if courier is not None:
-            with courier:
-                _kill(courier.fileno())
-                _reap(courier.fileno())
+        clone, self.clone, self._line = self.clone, None, None
+        if clone is not None and not clone.closed:
+            with clone:
+                _kill(clone.fileno())
+                _reap(clone.fileno())
 
 
 def _number(fd: sys_.Fd | int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from libpycontainer import jsontext
-from libpycontainer import syscalls as sys_
+from libpycontainer.descriptors import Fd
 from libpycontainer.errors import (
     AlreadyExistsError,
     BusyError,
@@ -139,6 +139,7 @@ class Store:
             op=op,
             path=self.root,
             errno=error.errno or 0,
+            hint="Set XDG_RUNTIME_DIR to a directory of your own, or name one: Factory(root=...).",
         )
 
     def find(self, id: str) -> Entry:
@@ -182,7 +183,7 @@ class Entry:
     def __init__(self, id: str, path: str) -> None:
         self.id = id
         self.path = path
-        self._directory: sys_.Fd | None = None
+        self._directory: Fd | None = None
 
     def lock(self, timeout: float = LOCK_TIMEOUT, *, shared: bool = False) -> None:
         """Exclude every other caller that changes this container. Waits ``timeout`` seconds.
@@ -198,7 +199,7 @@ class Entry:
         try:
             # An object before it is a lock: were it only a number, a Ctrl-C right here could leave
             # the lock to this program for good.
-            fd = sys_.Fd(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            fd = Fd(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except FileNotFoundError:
             raise NotFoundError(f"container does not exist: {self.id}", path=self.path) from None
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -224,7 +225,7 @@ class Entry:
             raise NotFoundError(f"container does not exist: {self.id}", path=self.path)
         self._directory = fd
 
-    def _still_ours(self, fd: sys_.Fd) -> bool:
+    def _still_ours(self, fd: Fd) -> bool:
         try:
             return os.path.samestat(os.fstat(fd.fileno()), os.stat(self.path))
         except FileNotFoundError:

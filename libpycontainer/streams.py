@@ -142,6 +142,18 @@ def _resolve(streams: Sequence[Stream]) -> list[int]:
     return resolved
 
 
+def all_open(standard: Sequence[Stream], extra: Sequence[int]) -> bool:
+    """Is every descriptor open that is to be passed on, the caller's own standard streams too?
+
+    Then none of their numbers can come to mean one that is opened here.
+    """
+    numbers = [*range(3), *extra]
+    for stream in standard:
+        if stream is not None and stream not in (PIPE, STDOUT, DEVNULL):
+            numbers.append(stream if isinstance(stream, int) else stream.fileno())
+    return all(map(_is_open, numbers))
+
+
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)

@@ -1,4 +1,4 @@
-"""The kernel as Python calls it: typed wrappers over the shim, and :class:`Fd`.
+"""The kernel as Python calls it: typed wrappers over the shim.
 
 Both the caller's side and the sealed init import this module, so it may import nothing but
 built-in modules and the shim. A failing call raises :class:`OSError` with the kernel's number,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from libpycontainer._shim import ffi, lib
+from libpycontainer.descriptors import Fd as Fd
 from libpycontainer.kernel import *  # noqa: F403 - init says sys_.CLONE_NEWPID
 from libpycontainer.kernel import (
     AT_EMPTY_PATH,
@@ -35,59 +36,6 @@ EINTR, EFAULT, ENOTDIR, EINVAL = 4, 14, 20, 22
 MAX_PACKET = 65536
 MAX_PACKET_FDS = 253
 _S_IFMT, _S_IFDIR = 0o170000, 0o040000
-
-
-class Fd:
-    """A file descriptor with exactly one owner, closed when the owner lets go of it.
-
-    ``with`` closes it; :meth:`detach` gives it away as a bare number and forgets it.
-    """
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        if fd < 0:
-            raise ValueError(f"not a file descriptor: {fd}")
-        self._fd = fd
-
-    def fileno(self) -> int:
-        """The number; raises ``ValueError`` once it is closed or given away."""
-        if self._fd < 0:
-            raise ValueError("the descriptor is closed")
-        return self._fd
-
-    @property
-    def closed(self) -> bool:
-        return self._fd < 0
-
-    def detach(self) -> int:
-        """Give the descriptor away: whoever takes the number closes it."""
-        fd = self.fileno()
-        self._fd = -1
-        return fd
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Fd:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        # Only reached by code that dropped its last reference; the number must not linger.
-        fd, self._fd = getattr(self, "_fd", -1), -1
-        if fd >= 0:
-            try:
-                os.close(fd)
-            except OSError:
-                pass
-
-    def __repr__(self) -> str:
-        return f"Fd({self._fd})"
 
 
 def _check(result: int, op: str, path: str | bytes | None = None) -> int:
@@ -250,7 +198,7 @@ class Finish:
         "umask",
     )
 
-    path: str
+    path: str | None
     argv: Sequence[str]
     env: Sequence[str]
     cwd: str
@@ -289,10 +237,14 @@ STAGES = (
 
 
 def finish(request: Finish) -> tuple[int, str]:
-    """Become the container's program. Returns only on failure: ``(errno, what failed)``."""
+    """Become the container's program. Returns only on failure: ``(errno, what failed)``.
+
+    Without a ``path`` there is no program: it returns ``(0, "")``, in a process that is all that
+    the program would have been, but for what execve does.
+    """
     argv, _argv = _string_array(request.argv)
     env, _env = _string_array(request.env)
-    path = ffi.new("char[]", _text(request.path))
+    path = ffi.NULL if request.path is None else ffi.new("char[]", _text(request.path))
     cwd = ffi.new("char[]", _text(request.cwd))
     groups = ffi.new("uint32_t[]", list(request.groups or ()))
     fds = ffi.new("int[]", list(request.fds))
@@ -312,7 +264,7 @@ def finish(request: Finish) -> tuple[int, str]:
     rlimits = ffi.new("uint64_t[]", [number for limit in request.rlimits for number in limit])
     self.rlimits, self.nrlimits = rlimits, len(request.rlimits)
     failed: int = lib.lpc_finish(self)
-    return -failed, STAGES[self.stage]
+    return -failed, STAGES[self.stage] if failed else ""
 
 
 def send_signal(pidfd: int, number: int) -> None:

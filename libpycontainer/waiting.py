@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from libpycontainer import reaping
-from libpycontainer import syscalls as sys_
+from libpycontainer.descriptors import Fd
 from libpycontainer.errors import ContainerError
 
 ENODATA = 61
@@ -39,6 +38,15 @@ def start_time(pid: int) -> int | None:
     """When a process was started (field 22 of man 5 proc_pid_stat), ``None`` when it is gone."""
     fields = _stat_fields(pid)
     return int(fields[_START_TIME_FIELD]) if fields else None
+
+
+def pid_of(pidfd: Fd) -> int:
+    """The number of a pidfd's process, in the caller's pid namespace; -1 when it is gone."""
+    with open(f"/proc/self/fdinfo/{pidfd.fileno()}", "rb") as file:
+        for line in file:
+            if line.startswith(b"Pid:"):
+                return int(line[4:])
+    return -1
 
 
 def has_executed(process: Identity) -> bool:
@@ -76,10 +84,10 @@ def pids_in_namespace_of(pid: int) -> list[int]:
     return sorted(map(int, found)) if wanted else []
 
 
-def open_pidfd(pid: int, started: int) -> sys_.Fd | None:
+def open_pidfd(pid: int, started: int) -> Fd | None:
     """A pidfd of exactly that process, ``None`` when it is gone. A zombie still has one."""
     try:
-        pidfd = sys_.Fd(os.pidfd_open(pid))
+        pidfd = Fd(os.pidfd_open(pid))
     except ProcessLookupError:
         return None
     # Checked after opening: from here on the number can no longer come to mean another process.
@@ -111,6 +119,8 @@ def exit_code(pidfd: int, identity: Identity, timeout: float | None = None) -> i
 
 
 def _own_or_foreign(pidfd: int, identity: Identity, timeout: float | None) -> int:
+    from libpycontainer import reaping
+
     try:
         return reaping.reap(pidfd, timeout)
     except ChildProcessError:
@@ -123,7 +133,9 @@ def _foreign_exit_code(pidfd: int, identity: Identity) -> int:
     if fields is not None and int(fields[_START_TIME_FIELD]) == identity.start_time:
         # Zero for whoever may not trace it: then only its reaping brings the truth out.
         return os.waitstatus_to_exitcode(int(fields[_EXIT_CODE_FIELD]))
-    status = sys_.exit_status(pidfd)
+    from libpycontainer.syscalls import exit_status
+
+    status = exit_status(pidfd)
     if status is None:
         raise OSError(ENODATA, "the exit status is not known")
     return os.waitstatus_to_exitcode(status)

@@ -67,6 +67,7 @@ look_for_test_programs() {
     have newuidmap || wanted+=(uidmap)
     have ip || wanted+=(iproute2)
     have nsenter || wanted+=(util-linux)
+    have strace || wanted+=(strace)
 }
 
 install() {

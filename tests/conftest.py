@@ -214,10 +214,10 @@ def _own_rootfs(rootfs: Path) -> None:
 
 @pytest.fixture(scope="session")
 def default_config() -> dict[str, Any]:
-    """What ``Spec.default()`` says, as the JSON document, with this run's user namespace."""
+    """What ``Spec.like_runc()`` says, as the JSON document, with this run's user namespace."""
     from libpycontainer.spec.models import Spec
 
-    config = Spec.default().to_dict()
+    config = Spec.like_runc().to_dict()
     ways.adapt(config)
     return config
 

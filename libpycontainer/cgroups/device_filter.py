@@ -7,7 +7,7 @@ import os
 import struct
 
 from libpycontainer.cgroups import devices
-from libpycontainer.cgroups.files import read, symbol, write
+from libpycontainer.cgroups.files import read, symbol, write_each
 from libpycontainer.errors import CgroupError
 
 TYPE_CHECKING = False
@@ -29,8 +29,10 @@ def install_v1(directory: str, rules: Sequence[devices.Rule]) -> None:
     """Bring the group's exceptions to what the rules say, and check that the kernel agrees."""
     wanted = devices.exceptions(rules)
     now = devices.parse_list(read(directory + "/devices.list"))
-    for file, value in devices.transition(now, wanted):
-        write(f"{directory}/{file}", value, what="device rule", field="$.linux.resources.devices")
+    for file, values in devices.transition(now, wanted):
+        write_each(
+            f"{directory}/{file}", values, what="device rule", field="$.linux.resources.devices"
+        )
     result = devices.parse_list(read(directory + "/devices.list"))
     # Beyond a default of allow, the kernel does not tell what it excepts.
     if result.allow_by_default != wanted.allow_by_default or (

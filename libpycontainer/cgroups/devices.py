@@ -276,11 +276,22 @@ def _covers(wide: Node, narrow: Node) -> bool:
     return all(a is None or a == b for a, b in zip(wide[1:], narrow[1:], strict=True))
 
 
+_known: tuple[str, Exceptions] = ("", Exceptions(False))
+"""The last list that was parsed: most containers of a program have the same."""
+
+
 def parse_list(text: str) -> Exceptions:
-    """The state that a group's devices.list tells.
+    """The state that a group's devices.list tells, which is not to be changed.
 
     With a default of allow the kernel tells nothing of the exceptions.
     """
+    global _known
+    if _known[0] != text:
+        _known = (text, _parse_list(text))
+    return _known[1]
+
+
+def _parse_list(text: str) -> Exceptions:
     nodes: dict[Node, int] = {}
     for line in text.splitlines():
         kind, numbers, letters = line.split()
@@ -293,27 +304,25 @@ def parse_list(text: str) -> Exceptions:
     return Exceptions(False, nodes)
 
 
-def transition(now: Exceptions, wanted: Exceptions) -> list[tuple[str, str]]:
-    """The writes, as (file, value), that lead from one state to the other.
+def transition(now: Exceptions, wanted: Exceptions) -> list[tuple[str, list[str]]]:
+    """The writes that lead from one state to the other: files, in order, with their values.
 
     What is allowed before and after stays allowed in between: a running container sees no
     spurious EPERM unless the default itself has to change.
     """
-    writes: list[tuple[str, str]] = []
+    writes: list[tuple[str, list[str]]] = []
     add, drop = "devices.allow", "devices.deny"
     if wanted.allow_by_default:
         add, drop = drop, add
     old = now.nodes
     if now.allow_by_default or wanted.allow_by_default:
         # What is excepted from "allow" cannot be read back, so it is always set afresh.
-        writes.append((drop, "a *:* rwm"))
+        writes.append((drop, ["a *:* rwm"]))
         old = {}
-    for node, access in wanted.nodes.items():
-        gained = access & ~old.get(node, 0)
-        if gained:
-            writes.append((add, spell(node, gained)))
-    for node, access in old.items():
-        lost = access & ~wanted.nodes.get(node, 0)
-        if lost:
-            writes.append((drop, spell(node, lost)))
+    gained = {node: access & ~old.get(node, 0) for node, access in wanted.nodes.items()}
+    lost = {node: access & ~wanted.nodes.get(node, 0) for node, access in old.items()}
+    for file, nodes in ((add, gained), (drop, lost)):
+        values = [spell(node, access) for node, access in nodes.items() if access]
+        if values:
+            writes.append((file, values))
     return writes

@@ -7,6 +7,10 @@ import os
 
 from libpycontainer.errors import CgroupError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # A group that was removed meanwhile: gone before open(2), or between open(2) and read(2).
 GONE = (errno.ENOENT, errno.ENODEV)
 
@@ -21,10 +25,17 @@ def write(path: str, value: str, *, what: str = "", field: str = "") -> None:
 
     ``what`` names the setting in the error ("memory limit"), ``field`` is its JSON path.
     """
+    write_each(path, (value,), what=what, field=field)
+
+
+def write_each(path: str, values: Sequence[str], *, what: str = "", field: str = "") -> None:
+    """As :func:`write`, with one write(2) after the other for several values."""
+    value = values[0]
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, value.encode())
+            for value in values:
+                os.write(fd, value.encode())
         finally:
             os.close(fd)
     except OSError as error:

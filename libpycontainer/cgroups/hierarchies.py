@@ -93,11 +93,37 @@ class _Mount:
 
 
 _table: tuple[_Mount, ...] | None = None
+_joined: tuple[object, str, tuple[Hierarchy, ...]] = ((), "", ())
+"""What the last call found, and what it found it from: seldom anything changes in between."""
 
 
 def hierarchies() -> tuple[Hierarchy, ...]:
     """The hierarchies that the caller can reach, in the order in which they were mounted."""
-    return _join(_mounted(), _read("/proc/self/cgroup"))
+    global _joined
+    mounts, own = _mounted(), _read("/proc/self/cgroup")
+    if _joined[0] is not mounts or _joined[1] != own:
+        _joined = (mounts, own, _join(mounts, own))
+    return _joined[2]
+
+
+def own_mounts() -> tuple[CgroupMount, ...]:
+    """How the groups that the caller itself sits in appear below a mount of type ``cgroup``.
+
+    Beside v1 hierarchies the unified one stays out, as with runc.
+    """
+    found = hierarchies()
+    mounts = []
+    for one in [one for one in found if one.version == 1] or found:
+        place = one.own_below_mount()
+        if place is None:
+            continue
+        source = one.mountpoint + place.rstrip("/")
+        if one.version == 2:
+            mounts.append(CgroupMount("", "cgroup2", "", source))
+        else:
+            symlinks = one.controllers if len(one.controllers) > 1 else ()
+            mounts.append(CgroupMount(one.name, "cgroup", one.options, source, symlinks))
+    return tuple(mounts)
 
 
 def unified_path(pid: int) -> str | None:

@@ -95,10 +95,10 @@ def _pidfds(pids: Sequence[int]) -> dict[int, int]:
 
 
 def _kill(pidfd: int) -> None:
-    from libpycontainer.syscalls import send_signal
+    import _signal  # type: ignore[import-not-found]
 
     try:
-        send_signal(pidfd, _SIGKILL)
+        _signal.pidfd_send_signal(pidfd, _SIGKILL)
     except ProcessLookupError:
         return
 

@@ -8,12 +8,19 @@ from libpycontainer.errors import CgroupError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
+
+
+DELEGATE = (
+    "Do without limits, be root, or have a group delegated: systemd-run --user --scope"
+    " -p Delegate=yes PROGRAM."
+)
 
 
 class NoManager:
@@ -35,10 +42,19 @@ class NoManager:
         return {}
 
     def mounts(self) -> tuple[CgroupMount, ...]:
-        return ()
+        """The groups that the caller sits in: its container does, too."""
+        from libpycontainer.cgroups.hierarchies import own_mounts
 
-    def create(self, resources: LinuxResources | None = None) -> None:
+        return own_mounts()
+
+    def create(
+        self,
+        resources: LinuxResources | None = None,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
         self._refuse_limits(resources)
+        if begin is not None:
+            begin()
 
     def give_to(self, uid: int) -> None:
         return
@@ -68,6 +84,7 @@ class NoManager:
                 op="apply",
                 path=setting.file,
                 errno=errno.EPERM if self.rootless else errno.ENOENT,
+                hint=DELEGATE if self.rootless else "",
             )
 
     def clone_fd(self, beside: int | None = None) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.cgroups.writer import Change
@@ -45,8 +47,15 @@ class Manager(Protocol):
     def mounts(self) -> tuple[CgroupMount, ...]:
         """What a mount of type ``cgroup`` shows to this container."""
 
-    def create(self, resources: LinuxResources | None = None) -> None:
+    def create(
+        self,
+        resources: LinuxResources | None = None,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
         """Make the group in every hierarchy; all of them or none.
+
+        ``begin`` is called as soon as :meth:`clone_fd` can be, while other groups may still have
+        to be made, and returns what takes back what it has begun, should that fail.
 
         ``resources`` only tells v2 which controllers will be asked for: a threaded subtree is
         refused early, and processes of a parent that are in the way (the kernel gives no

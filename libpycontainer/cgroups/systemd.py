@@ -83,12 +83,18 @@ class SystemdManager:
 
     # ---- the unit ------------------------------------------------------------------------------
 
-    def create(self, resources: LinuxResources | None = None) -> None:
+    def create(
+        self,
+        resources: LinuxResources | None = None,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
         """Check that the name is free. A slice is made now, a scope when it gets its process."""
-        self._inner._refuse_occupied()
+        self._inner.refuse_occupied()
         self._wanted = resources
         if self.unit.is_slice:
             self._start(())
+        if begin is not None:
+            begin()
 
     def add(self, pid: int, *, cloned: bool = False) -> None:
         if self._invocation is None:

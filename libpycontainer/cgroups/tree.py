@@ -32,16 +32,25 @@ _DELEGATE = "/sys/kernel/cgroup/delegate"
 _BUSY = (errno.EBUSY, errno.ENOTEMPTY)
 
 
-def make(base: str, path: str, settle: Callable[[str, str], None] | None = None) -> list[str]:
+def make(
+    base: str,
+    path: str,
+    settle: Callable[[str, str], None] | None = None,
+    *,
+    found: Callable[[str], None] | None = None,
+    own: bool = False,
+) -> list[str]:
     """Make ``path`` below the mountpoint ``base``; returns the directories that were not there.
 
-    ``settle(parent, child)`` is called for every level, made or found. The last one is marked as
+    ``settle(parent, child)`` is called for every level, made or found, ``found(directory)`` when
+    the last one was there already, before anything is done to it. ``own`` marks that one as
     somebody's own, see :func:`is_own`.
     """
     made: list[str] = []
+    names = path.strip("/").split("/")
     for _ in range(_RACES):
         try:
-            _descend(base.rstrip("/"), path.strip("/").split("/"), made, settle)
+            _descend(base.rstrip("/"), names, made, settle, found, own)
         except (OSError, CgroupError) as error:
             if error.errno in GONE:
                 continue
@@ -60,24 +69,41 @@ def make(base: str, path: str, settle: Callable[[str, str], None] | None = None)
 
 
 def _descend(
-    base: str, names: Sequence[str], made: list[str], settle: Callable[[str, str], None] | None
+    base: str,
+    names: Sequence[str],
+    made: list[str],
+    settle: Callable[[str, str], None] | None,
+    found: Callable[[str], None] | None,
+    own: bool,
 ) -> None:
+    *above, last = names
     parent = base
-    for depth, name in enumerate(names):
+    for name in above:
         child = f"{parent}/{name}"
-        try:
-            os.mkdir(child, 0o755)
-        except FileExistsError:
-            pass
-        else:
-            made.append(child)
-            if depth < len(names) - 1:
-                _mark(child, _ON_THE_WAY)
-        if depth == len(names) - 1:
-            _mark(child, _OWN)
+        if _mkdir(child, made):
+            _mark(child, _ON_THE_WAY)
         if settle is not None:
             settle(parent, child)
         parent = child
+    child = f"{parent}/{last}"
+    if not _mkdir(child, made) and found is not None:
+        found(child)
+    if own:
+        _mark(child, _OWN)
+    if settle is not None:
+        settle(parent, child)
+
+
+def _mkdir(directory: str, made: list[str]) -> bool:
+    """Make one directory and note it; false when it is there already."""
+    # Noted first: an interrupt may hit right behind the call.
+    made.append(directory)
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        made.pop()
+        return False
+    return True
 
 
 def _mark(directory: str, what: bytes) -> None:

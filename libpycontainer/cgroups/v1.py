@@ -86,40 +86,53 @@ class V1Manager(Applying):
             for group in self.groups
         )
 
-    def create(self, resources: LinuxResources | None = None) -> None:
-        self._refuse_occupied()
-        self._make(resources)
+    def create(
+        self,
+        resources: LinuxResources | None = None,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
+        self._make(resources, self._refuse_in_use, begin)
 
-    def _make(self, resources: LinuxResources | None) -> None:
+    def _make(
+        self,
+        resources: LinuxResources | None,
+        found: Callable[[str], None] | None = None,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
         wanted = self._wanted_of_unified(resources)
         made: list[str] = []
+        take_back: Callable[[], None] | None = None
         try:
-            for group in self._all:
-                settle: Callable[[str, str], None] | None = None
-                if "cpuset" in group.controllers:
-                    settle = _inherit_cpuset
-                elif group is self.unified and wanted:
-                    settle = _pass_on(wanted)
-                made += tree.make(group.base, group.path, settle)
+            if self.unified is not None:
+                settle = _pass_on(wanted) if wanted else None
+                base, path = self.unified.base, self.unified.path
+                made += tree.make(base, path, settle, found=found, own=True)
+            if begin is not None:
+                take_back = begin()
+            for group in self.groups:
+                settle = _inherit_cpuset if "cpuset" in group.controllers else None
+                made += tree.make(group.base, group.path, settle, found=found)
         except BaseException:
+            if take_back is not None:
+                take_back()
             tree.discard(made)
             raise
 
-    def _refuse_occupied(self) -> None:
+    def refuse_occupied(self) -> None:
+        """Raise :class:`CgroupError` when one of the groups is there and in use."""
         for group in self._all:
-            found = tree.pids(group.directory, recursive=True)
-            if found:
-                raise CgroupError(
-                    f"the cgroup {group.directory} is not empty: {len(found)} process(es) found",
-                    op="create",
-                    path=group.directory,
-                    errno=errno.EBUSY,
-                )
-        if self.frozen():
+            self._refuse_in_use(group.directory)
+
+    def _refuse_in_use(self, directory: str) -> None:
+        found = tree.pids(directory, recursive=True)
+        problem = f"is not empty: {len(found)} process(es) found" if found else ""
+        if not problem and directory == self._freezer_or_unified and self.frozen():
+            problem = "is frozen"
+        if problem:
             raise CgroupError(
-                f"the cgroup {self._freezer()} is frozen",
+                f"the cgroup {directory} {problem}",
                 op="create",
-                path=self._freezer() or "",
+                path=directory,
                 errno=errno.EBUSY,
             )
 
@@ -240,6 +253,10 @@ class V1Manager(Applying):
         group = self._by_controller.get("freezer")
         return None if group is None else group.directory
 
+    @property
+    def _freezer_or_unified(self) -> str | None:
+        return self._freezer() or (self.unified.directory if self.unified else None)
+
     def freeze(self) -> None:
         directory = self._freezer()
         if directory is not None:
@@ -267,7 +284,8 @@ class V1Manager(Applying):
             kill_each(self)
         else:
             seen = set(tree.pids(self.unified.directory, recursive=True))
-            if not kill_v2(self.unified.directory) or set(self.pids()) - seen:
+            killed = not seen or kill_v2(self.unified.directory)
+            if not killed or set(self.pids()) - seen:
                 # Somebody left the unified group for another, but not the v1 ones.
                 kill_each(self)
         # A task that the v1 freezer stopped dies only when it is thawed.

@@ -13,6 +13,7 @@ from libpycontainer.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
@@ -52,11 +53,22 @@ class V2Manager(Applying):
 
         return (CgroupMount("", "cgroup2", "", self.directory),)
 
-    def create(self, resources: LinuxResources | None = None) -> None:
-        self._refuse_occupied()
-        self._make(resources)
+    def create(
+        self,
+        resources: LinuxResources | None = None,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
+        made = self._make(resources, self._refuse_in_use)
+        if begin is not None:
+            try:
+                begin()
+            except BaseException:
+                tree.discard(made)
+                raise
 
-    def _make(self, resources: LinuxResources | None) -> None:
+    def _make(
+        self, resources: LinuxResources | None, found: Callable[[str], None] | None = None
+    ) -> list[str]:
         wanted = _controllers(resources)
 
         def settle(parent: str, child: str) -> None:
@@ -64,10 +76,14 @@ class V2Manager(Applying):
             # Only now: it depends on what the parent passes on.
             _settle_type(child, wanted - dividing.THREADED)
 
-        tree.make(self.group.base, self.group.path, settle)
+        return tree.make(self.group.base, self.group.path, settle, found=found, own=True)
 
-    def _refuse_occupied(self) -> None:
-        found = tree.pids(self.directory, recursive=True)
+    def refuse_occupied(self) -> None:
+        """Raise :class:`CgroupError` when the group is there and in use."""
+        self._refuse_in_use(self.directory)
+
+    def _refuse_in_use(self, directory: str) -> None:
+        found = tree.pids(directory, recursive=True)
         problem = ""
         if found:
             problem = f"is not empty: {len(found)} process(es) found"
@@ -75,9 +91,9 @@ class V2Manager(Applying):
             problem = "is frozen"
         if problem:
             raise CgroupError(
-                f"the cgroup {self.directory} {problem}",
+                f"the cgroup {directory} {problem}",
                 op="create",
-                path=self.directory,
+                path=directory,
                 errno=errno.EBUSY,
             )
 

@@ -85,7 +85,7 @@ class Command:
 class Invocation:
     """One verb being run: its own options and arguments, the global ones, and the log."""
 
-    __slots__ = ("arguments", "command", "globals", "log", "options")
+    __slots__ = ("_factory", "arguments", "command", "globals", "log", "options")
 
     def __init__(
         self,
@@ -101,6 +101,7 @@ class Invocation:
         self.arguments = arguments
         self.globals = globals_
         self.log = log
+        self._factory: Factory | None = None
 
     @property
     def container_id(self) -> str:
@@ -114,17 +115,24 @@ class Invocation:
 
         A container without a ``cgroupsPath`` goes under the caller's own group, as runc's do.
         """
-        from libpycontainer.factory import Factory
+        if self._factory is None:
+            from libpycontainer.factory import Factory
 
-        return Factory(
-            state_root(self.globals),
-            cgroup_parent=None,
-            systemd_cgroup=self.globals.enabled("systemd-cgroup"),
-        )
+            self._factory = Factory(
+                state_root(self.globals),
+                cgroup_parent=None,
+                systemd_cgroup=self.globals.enabled("systemd-cgroup"),
+            )
+        return self._factory
 
     def container(self) -> Container:
         """The container that the first argument names, as the state root has it now."""
         return self.factory().load(self.container_id)
+
+    def close(self) -> None:
+        """Let go of what the verb has not used."""
+        if self._factory is not None:
+            self._factory.close()
 
 
 def state_root(globals_: Options) -> str | None:

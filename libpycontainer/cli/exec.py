@@ -26,6 +26,8 @@ def action(invocation: Invocation) -> int:
     options = invocation.options
     # Before anything is opened here: what the caller left closed would soon be one of ours.
     launch.check_preserved(options.number("preserve-fds"))
+    # It boots while we find out the rest.
+    invocation.factory().prepare()
     container = invocation.container()
     described = _describe(invocation, container)
     detach = options.enabled("detach")
@@ -156,7 +158,7 @@ def _start(
     streams: dict[str, Any],
 ) -> Process:
     """Have the process run, and hand its pid and pidfd to those who asked for them."""
-    from libpycontainer.factory import write_pid_file
+    from libpycontainer.launch import write_pid_file
     from libpycontainer.process import Process
     from libpycontainer.spec import light
 

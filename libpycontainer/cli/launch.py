@@ -85,15 +85,24 @@ class Launch:
         if invocation.globals.text("rootless").lower() not in _ROOTLESS:
             raise CommandError("--rootless takes 'true', 'false' or 'auto'")
         self.bundle = os.path.abspath(options.text("bundle"))
+        # Before anything is opened here: what the caller left closed would soon be one of ours.
+        self._preserved, self._environment = inherited_fds(options.number("preserve-fds"))
+        if not options.enabled("dry-run"):
+            # It boots while we find out the rest.
+            invocation.factory().prepare()
         self.spec = load_spec(self.bundle)
         check_terminal(self.process, options.text("console-socket"), detach=detach)
-        self._preserved, self._environment = inherited_fds(options.number("preserve-fds"))
 
     @property
     def process(self) -> SpecProcess:
         """What the container is to run."""
         assert self.spec.process is not None
         return self.spec.process
+
+    @property
+    def may_start_at_once(self) -> bool:
+        """Whether nobody is to be told of the process before its program runs."""
+        return not self._invocation.options.text("pidfd-socket")
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for the library's ``create`` that the flags stand for."""

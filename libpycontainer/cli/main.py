@@ -164,6 +164,7 @@ def _run(invocation: Invocation) -> int:
     except Exception as error:
         return _report(invocation.log, error, command.prefix, command.failure)
     finally:
+        invocation.close()
         listeners.remove(invocation.log.report)
 
 

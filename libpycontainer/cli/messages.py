@@ -39,8 +39,13 @@ def _words(error: BaseException) -> str:
 
 
 def remarks(error: BaseException) -> list[str]:
-    """What else is to be said: failures to clean up after ``error``, each in one line."""
-    return [line for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
+    """What else is to be said: failures to clean up after ``error``, each in one line.
+
+    A hint is not: it is for programs that call the library.
+    """
+    hint = getattr(error, "hint", "")
+    notes = [note for note in getattr(error, "__notes__", ()) if note != hint]
+    return [line for note in notes for line in note.splitlines()]
 
 
 def traceback_lines(error: BaseException) -> list[str]:

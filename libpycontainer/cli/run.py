@@ -25,6 +25,9 @@ def action(invocation: Invocation) -> int:
 
 def _detached(prepared: launch.Launch, invocation: Invocation) -> int:
     relay = readiness.relay(invocation.log)
+    if relay is None and prepared.may_start_at_once:
+        prepared.create(start=True)
+        return 0
     container = prepared.create()
     try:
         container.start(notify=relay)
@@ -40,12 +43,15 @@ def _foreground(prepared: launch.Launch, invocation: Invocation) -> int:
 
     keep = invocation.options.enabled("keep")
     terminal = bool(prepared.process.terminal)
-    background = readiness.Background(readiness.relay(invocation.log), invocation.log)
+    relay = readiness.relay(invocation.log)
+    background = readiness.Background(relay, invocation.log)
+    at_once = relay is None and not terminal and not keep and prepared.may_start_at_once
     with Foreground(invocation.log, terminal=terminal) as foreground:
-        container = prepared.create(**foreground.streams())
+        container = prepared.create(start=at_once, **foreground.streams())
         try:
             assert container.process is not None
-            code = foreground.wait(container.process, lambda: background.start(container))
+            start = None if at_once else lambda: background.start(container)
+            code = foreground.wait(container.process, start)
             background.finish()
         except BaseException as error:
             if not keep:

@@ -99,10 +99,10 @@ def _value(options: Options, flag: str, kind: str) -> str | int:
 
 
 def _size(flag: str, text: str) -> int:
-    from libpycontainer.limits import parse_size
+    from libpycontainer.quantities import size as parse
 
     try:
-        size = parse_size(text)
+        size = parse(text)
     except ContainerError:
         size = -1
     if size < 0:

@@ -60,18 +60,22 @@ class Context:
         """To the caller, until the container is created."""
         self.channel = socket
         """Where failures are reported: the caller, later whoever called start."""
+        self.introduction: sys_.Fd | None = None
+        """At its end when the spawner has told of us: no word of ours may come before that."""
         self.fds: dict[str, sys_.Fd] = {}
         self.root: sys_.Fd | None = None
         """The container's root; every path inside it is resolved from here."""
         self.null: sys_.Fd | None = None
         self.kernel_trees: dict[str, sys_.Fd] = {}
         """What was mounted on /proc and /sys, whatever becomes of these names meanwhile."""
-        self.program = ""
+        self.program: str | None = None
         self.args: list[str] = []
         self.env: list[str] = []
         self.step = 0
         self.total = 0
         self.title = ""
+        self.progress = False
+        """Is the caller to hear of every step? Until the container is created; nobody else is."""
 
     def fail(self, message: str, *, op: str = "", path: str = "", errno: int = 0) -> NoReturn:
         raise StepFailure(message, op=op, path=path, errno=errno, step=self.step, total=self.total)
@@ -89,13 +93,30 @@ class Context:
         )
         packet = "\0".join(field.replace("\0", "?") for field in fields)
         try:
-            sys_.send(self.channel.fileno(), os.fsencode(packet)[:60000])
+            self.say(os.fsencode(packet)[:60000])
         except (OSError, ValueError):
             pass
 
+    def announce(self) -> None:
+        """Tell the caller of the step that comes now, if he wants to hear of it."""
+        if not self.progress or self.channel is not self.socket:
+            return
+        try:
+            self.log("progress", f"{self.step} {self.total} {self.title}")
+        except OSError:
+            # The container is created, and the caller has hung up.
+            self.progress = False
+
     def log(self, level: str, message: str) -> None:
         text = message.replace("\0", "?")
-        sys_.send(self.channel.fileno(), os.fsencode(f"log\0{level}\0{text}")[:60000])
+        self.say(os.fsencode(f"log\0{level}\0{text}")[:60000])
+
+    def say(self, packet: bytes) -> None:
+        if self.introduction is not None:
+            with self.introduction as end:
+                os.read(end.fileno(), 1)
+            self.introduction = None
+        sys_.send(self.channel.fileno(), packet)
 
     def await_word(self, word: bytes) -> None:
         """Wait for one packet from the caller; without him there is nothing to go on for."""

@@ -6,23 +6,39 @@ import os
 
 from libpycontainer import syscalls as sys_
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Set
+
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK = 0o170000, 0o040000, 0o100000, 0o120000
 CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def copy_up(point: int, mounted: int) -> None:
+def copy_up(point: int, mounted: int, given: Set[str]) -> None:
     """Copy what lies below the directory ``point`` into the detached mount ``mounted``.
 
-    Owners, modes and modification times come along. Every name is opened below its directory's
-    descriptor and never followed: what somebody swaps for a symlink meanwhile is an error.
+    Owners, modes and modification times come along, those of the directory itself as far as no
+    option of the mount (``given``) is about them: ``mode``, ``uid``, ``gid``. Every name is opened
+    below its directory's descriptor and never followed: what somebody swaps for a symlink
+    meanwhile is an error.
     """
     with (
         sys_.Fd(os.open(".", _DIRECTORY, dir_fd=point)) as source,
         sys_.Fd(os.open(".", _DIRECTORY, dir_fd=mounted)) as target,
     ):
         _copy_directory(source.fileno(), target.fileno())
+        own = os.fstat(target.fileno())
         _copy_attributes(os.fstat(source.fileno()), target.fileno())
+        _put_back(own, target.fileno(), given)
+
+
+def _put_back(own: os.stat_result, fd: int, given: Set[str]) -> None:
+    owner = own.st_uid if "uid" in given else -1
+    group = own.st_gid if "gid" in given else -1
+    os.fchown(fd, owner, group)
+    if "mode" in given:
+        os.fchmod(fd, own.st_mode & 0o7777)
 
 
 def _copy_directory(source: int, target: int) -> None:

@@ -43,9 +43,9 @@ def serve_many() -> NoReturn:
     line, parent = sys_.Fd(SOCKET), sys_.Fd(PARENT)
     seal()
     while True:
-        socket = await_request(line, parent)
+        flags, socket, *cgroup = await_request(line, parent)
         try:
-            _pid, pidfd = sys_.clone(kernel.CLONE_PARENT)
+            _pid, pidfd = clone_into(flags or kernel.CLONE_PARENT, cgroup)
         except OSError as error:
             answer(socket, b"error\0%d" % (error.errno or 0))
             continue
@@ -54,13 +54,24 @@ def serve_many() -> NoReturn:
             parent.close()
             with sys_.Fd(os.pidfd_open(os.getpid())) as mine:
                 socket = greet(socket, mine.fileno())
-            serve(socket)
+            serve(socket, is_init=flags != 0)
         with pidfd:
-            answer(socket, b"courier", pidfd.fileno())
+            answer(socket, b"cloned", pidfd.fileno())
 
 
-def await_request(line: sys_.Fd, parent: sys_.Fd) -> sys_.Fd:
-    """The line of the next request. Without anybody who could make one this process ends.
+def clone_into(flags: int, cgroup: list[sys_.Fd]) -> tuple[int, sys_.Fd | None]:
+    """Clone this process, into the v2 cgroup where there is one, whose descriptor is closed."""
+    try:
+        return sys_.clone(flags, cgroup[0].fileno() if cgroup else -1)
+    finally:
+        for fd in cgroup:
+            fd.close()
+
+
+def await_request(line: sys_.Fd, parent: sys_.Fd) -> tuple[Any, ...]:
+    """Flags to clone with (0: a courier), the line of the request, and a cgroup if there is one.
+
+    Without anybody who could ask this process ends.
 
     A child that the caller forked may keep the other end open long after him.
     """
@@ -75,7 +86,7 @@ def await_request(line: sys_.Fd, parent: sys_.Fd) -> sys_.Fd:
         if not data:
             os._exit(0)
         if received:
-            return received[0]
+            return int(data.partition(b"\0")[2]), *received
 
 
 def answer(socket: sys_.Fd, word: bytes, *fds: int) -> None:
@@ -87,8 +98,8 @@ def answer(socket: sys_.Fd, word: bytes, *fds: int) -> None:
             pass
 
 
-def serve(socket: sys_.Fd) -> NoReturn:
-    """Serve the request that comes on ``socket``. Never returns."""
+def serve(socket: sys_.Fd, *, is_init: bool = False) -> NoReturn:
+    """Serve the request that comes on ``socket``, as a courier or as init. Never returns."""
     context = Context(socket)
     try:
         clone_flags, enter, plan = receive_request(context)
@@ -96,7 +107,7 @@ def serve(socket: sys_.Fd) -> NoReturn:
         os.umask(0)
         context.total = len(enter) + len(plan)
         run(context, enter)
-        if clone(context, clone_flags):
+        if is_init or clone(context, clone_flags):
             run(context, plan, first=len(enter) + 1)
     except StepFailure as failure:
         context.report(failure)
@@ -152,6 +163,7 @@ def run(context: Context, rows: list[tuple[str, str, dict[str, Any]]], first: in
     """Execute steps in order; a failing one raises :class:`StepFailure` that names it."""
     for context.step, (op, title, arguments) in enumerate(rows, first):
         context.title = title
+        context.announce()
         try:
             steps.TABLE[op](context, **arguments)
         except StepFailure:
@@ -164,14 +176,16 @@ def clone(context: Context, flags: int) -> bool:
     """Make init. True in init; the spawner reports it to the caller and is done."""
     context.step = 0
     context.title = "clone the container's init"
-    cgroup = context.fds.pop("cgroup", None)
+    introduction, done = (sys_.Fd(fd) for fd in os.pipe2(os.O_CLOEXEC))
+    cgroup = [context.take("cgroup")] if "cgroup" in context.fds else []
     try:
-        pid, pidfd = sys_.clone(flags, cgroup.fileno() if cgroup else -1)
+        pid, pidfd = clone_into(flags, cgroup)
     except OSError as error:
         raise StepFailure.from_os_error(context, "clone3", error) from None
-    if cgroup is not None:
-        cgroup.close()
     if pidfd is None:
+        done.close()
+        context.introduction = introduction
         return True
     sys_.send(context.socket.fileno(), b"started\0%d" % pid, [pidfd.fileno()])
+    # Its end closes the pipe.
     os._exit(0)

@@ -44,7 +44,12 @@ def split(path: str) -> list[str]:
 
 def make_directory(context: Context, path: str) -> sys_.Fd:
     """Open a directory of the container, made with its parents (mode 0755) where missing."""
-    fd = open_if_there(context, path) or _make_last(context, path)
+    return open_if_there(context, path) or make_missing_directory(context, path)
+
+
+def make_missing_directory(context: Context, path: str) -> sys_.Fd:
+    """:func:`make_directory` for one that was looked for."""
+    fd = _make_last(context, path)
     if fd is not None:
         return fd
     parts = _without_symlinks(context, path)
@@ -94,8 +99,12 @@ def _without_symlinks(context: Context, path: str) -> list[str]:
 
 
 def _link_content(context: Context, parents: list[str], name: str) -> str | None:
+    """``None`` for what is no link, and for the links of a procfs: what those of /proc/PID/fd say
+    are the host's paths, of descriptors of ours."""
     try:
         with open_inside(context, "/".join(parents)) as parent:
+            if sys_.filesystem_type(parent.fileno()) == sys_.PROC_SUPER_MAGIC:
+                return None
             return os.readlink(name, dir_fd=parent.fileno())
     except OSError:
         return None
@@ -137,13 +146,10 @@ def make_file(context: Context, path: str) -> sys_.Fd:
 
 def read_regular(context: Context, path: str, limit: int = 1 << 20) -> bytes | None:
     """A regular file's content, ``None`` for anything else: a FIFO would hang whoever opens it."""
-    found = open_if_there(context, path)
-    if found is None:
-        return None
-    with found:
-        if not _is_regular(found):
-            return None
     try:
+        with open_inside(context, path) as found:
+            if not _is_regular(found):
+                return None
         file = open_inside(context, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return None
@@ -254,6 +260,13 @@ def is_procfs(proc: sys_.Fd) -> bool:
     """Is this the root of a real procfs? A directory of one that is bound there is not."""
     kind = sys_.filesystem_type(proc.fileno())
     return kind == sys_.PROC_SUPER_MAGIC and os.fstat(proc.fileno()).st_ino == PROC_ROOT_INODE
+
+
+def is_kernel_tree(root: sys_.Fd, fstype: str) -> bool:
+    """Is this a procfs, or a sysfs, as a whole?"""
+    if fstype == "proc":
+        return is_procfs(root)
+    return sys_.filesystem_type(root.fileno()) == sys_.SYSFS_MAGIC
 
 
 def host_procfs(context: Context) -> sys_.Fd:

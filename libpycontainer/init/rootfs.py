@@ -18,6 +18,7 @@ EPERM, EEXIST, EXDEV, ENODEV, EINVAL, ELOOP = 1, 17, 18, 19, 22, 40
 S_IFMT, S_IFCHR, S_IFBLK, S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 NODE_TYPES = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 NULL_DEVICE = os.makedev(1, 3)
+OWNED = {"sysfs": "network namespace", "proc": "pid namespace"}
 FSCONFIG_VALUE = 255
 """The longest value, in characters, that fsconfig takes."""
 
@@ -97,7 +98,9 @@ def mount(
     options = list(data)
     point = paths.open_if_there(context, target)
     if point is None:
-        point = paths.make_directory(context, target)
+        point = paths.make_missing_directory(context, target)
+        # There is nothing to start with, not even a mode.
+        copy_up = False
     elif fstype == "tmpfs" and not copy_up and not any(key == "mode" for key, _value in options):
         # An existing directory keeps its mode; a new one gets tmpfs's own, 1777.
         options.append(("mode", format(os.fstat(point.fileno()).st_mode & 0o7777, "o")))
@@ -115,7 +118,7 @@ def mount(
             return
     with point, _new_filesystem(context, fstype, source, options, set) as mounted:
         if copy_up:
-            copyup.copy_up(point.fileno(), mounted.fileno())
+            copyup.copy_up(point.fileno(), mounted.fileno(), {key for key, _value in options})
         _place(mounted, point, tree_set, tree_clear, propagation)
         _note(context, target, mounted)
 
@@ -126,6 +129,8 @@ def _new_filesystem(
     try:
         filesystem = sys_.fsopen(fstype)
     except OSError as error:
+        if error.errno == EPERM and fstype in OWNED:
+            _explain_owner(context, fstype)
         if error.errno != ENODEV:
             raise
         message = f"{context.title}: this kernel knows no file system of that type"
@@ -137,7 +142,16 @@ def _new_filesystem(
             sys_.fsconfig(fd, sys_.FSCONFIG_CMD_CREATE)
             return sys_.fsmount(fd, attributes)
         except OSError as error:
+            if error.errno == EPERM and fstype in OWNED:
+                _explain_owner(context, fstype)
             _explain(context, fd, error)
+
+
+def _explain_owner(context: Context, fstype: str) -> NoReturn:
+    reason = f"only the user namespace that owns the {OWNED[fstype]} may, and only where the "
+    reason += f"caller's own {fstype} has nothing mounted over it"
+    message = f"{context.title}: {os.strerror(EPERM)}: {reason}"
+    context.fail(message, op="mount", path=fstype, errno=EPERM)
 
 
 def _configure(filesystem: int, data: Sequence[tuple[str, str | None]]) -> None:
@@ -260,6 +274,28 @@ def bind(
         make = paths.make_directory if paths.is_directory(copy) else paths.make_file
         with make(context, target) as point:
             _place(copy, point, tree_set, tree_clear, propagation)
+            _note(context, target, copy)
+
+
+def bind_kernel_tree(
+    context: Context,
+    fstype: str,
+    source: str,
+    tree: str,
+    target: str,
+    set: int,
+    propagation: Sequence[tuple[int, bool]],
+) -> None:
+    """Show the host's sysfs or procfs, with all that is mounted below it, at a plain directory."""
+    copy = context.take(tree) if tree else sys_.clone_tree(sys_.AT_FDCWD, source, recursive=True)
+    with copy:
+        if not paths.is_kernel_tree(copy, fstype):
+            context.fail(f"{context.title}: the host's {source} is no {fstype}", path=source)
+        paths.make_directory(context, target).close()
+        resolve = sys_.RESOLVE_NO_SYMLINKS
+        flags = os.O_PATH | os.O_DIRECTORY
+        with paths.open_inside(context, target, flags, resolve=resolve) as point:
+            _place(copy, point, set, 0, propagation)
             _note(context, target, copy)
 
 

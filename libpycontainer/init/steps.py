@@ -51,6 +51,11 @@ def join(context: Context, fd: str, flags: int, keep: bool) -> None:
         context.take(fd).close()
 
 
+def report_progress(context: Context) -> None:
+    """Announce each step from the next one on."""
+    context.progress = True
+
+
 # ---- identity --------------------------------------------------------------------------------
 
 
@@ -141,7 +146,7 @@ def _procfs(context: Context) -> sys_.Fd:
 
 def sync(context: Context, word: str) -> None:
     """Tell the caller how far we are, and wait for his leave to go on."""
-    sys_.send(context.socket.fileno(), word.encode())
+    context.say(word.encode())
     context.await_word(b"continue")
 
 
@@ -184,15 +189,21 @@ def run_hooks(
 
 def prepare_program(context: Context, args: list[str], env: list[str], cwd: str, uid: int) -> None:
     """Find the executable and the user's home now, so that ``create`` already reports a mistake."""
+    variables = prepare_environment(context, env, uid)
+    context.args = args
+    search = variables.get("PATH", DEFAULT_PATH)
+    context.program = _resolve(context, args[0], search, cwd)
+
+
+def prepare_environment(context: Context, env: list[str], uid: int) -> dict[str, str]:
+    """The environment, with the user's home where it names none; returns what it names."""
     paths.forget_trees(context)
     variables = {entry.partition("=")[0]: entry.partition("=")[2] for entry in env}
     context.env = list(env)
     if not variables.get("HOME"):
         context.env = [entry for entry in env if not entry.startswith("HOME=")]
         context.env.append(f"HOME={_home(context, uid)}")
-    context.args = args
-    search = variables.get("PATH", DEFAULT_PATH)
-    context.program = _resolve(context, args[0], search, cwd)
+    return variables
 
 
 def _home(context: Context, uid: int) -> str:
@@ -269,7 +280,10 @@ def execute(
     nfds: int,
     rlimits: Sequence[tuple[int, int, int]],
 ) -> None:
-    """Become the program. Everything that is not its own was decided before."""
+    """Become the program. Everything that is not its own was decided before.
+
+    Where none was prepared (a call), this returns in what the program would have been.
+    """
     # The program's descriptors are put in their places before the last thing that can fail: the
     # line on which failures are reported must lie above them.
     context.channel = sys_.dup_above(context.channel.fileno(), nfds)
@@ -286,8 +300,10 @@ def execute(
     request.channel = context.channel.fileno()
     request.fds, request.rlimits = fds, rlimits
     # With this word before it, end-of-file on the channel means that execve has happened.
-    sys_.send(context.channel.fileno(), b"executing")
+    context.say(b"executing")
     number, stage = sys_.finish(request)
+    if not stage:
+        return
     reason = os.strerror(number)
     if stage == "execve":
         message = f'exec: "{context.args[0]}": {_execve_reason(context, number)}'
@@ -295,12 +311,12 @@ def execute(
         message = f"{context.title}: cannot {stage}: {reason}"
         if stage == "enter the working directory":
             message = f"cannot enter the working directory {cwd}: {reason}"
-    context.fail(message, op=stage, path=context.program, errno=number)
+    context.fail(message, op=stage, path=context.program or "", errno=number)
 
 
 def _execve_reason(context: Context, number: int) -> str:
     reason = os.strerror(number).lower()
-    if number == ENOENT and paths.executable_error(context.program) == 0:
+    if number == ENOENT and paths.executable_error(context.program or "") == 0:
         # The file is there: what is missing is what it names, a script's or ELF's interpreter.
         return f"{reason} (the interpreter that it names is missing)"
     return reason
@@ -332,10 +348,11 @@ def _own_pipes(fds: Sequence[int], uid: int, gid: int) -> None:
             pass
 
 
-TABLE: dict[str, Callable[..., None]] = {
+TABLE: dict[str, Callable[..., object]] = {
     function.__name__: function
     for function in (
         set_oom_score_adj,
+        report_progress,
         raise_rlimits,
         forbid_tracing,
         join,
@@ -353,6 +370,7 @@ TABLE: dict[str, Callable[..., None]] = {
         rootfs.mount,
         rootfs.remount,
         rootfs.bind,
+        rootfs.bind_kernel_tree,
         rootfs.remount_read_only,
         rootfs.make_device,
         rootfs.bind_device,

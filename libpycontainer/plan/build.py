@@ -46,11 +46,16 @@ class Request:
     ``rootfs`` and ``bundle`` are absolute; ``state`` holds, by kind of hook, the OCI state document
     as JSON up to the pid's value and from there on, for hooks that run inside; ``nfds`` how many
     descriptors the program gets (3 and the preserved ones); ``filter`` the seccomp program, an
-    array of ``struct sock_filter``.
+    array of ``struct sock_filter``. With ``placed`` the process waits until the caller has moved
+    it to where it cannot get by itself (a cgroup of systemd's, a class of resctrl's). With
+    ``start`` the program is run as soon as the container is created. With ``call`` the last step is
+    the call of a function that the interpreter has, instead of a program. With ``progress`` init
+    tells of every step.
     """
 
     __slots__ = (
         "bundle",
+        "call",
         "cgroup_mounts",
         "console_size",
         "extra_env",
@@ -60,8 +65,11 @@ class Request:
         "new_keyring",
         "nfds",
         "no_pivot",
+        "placed",
+        "progress",
         "read_only_tree",
         "rootfs",
+        "start",
         "state",
         "terminal",
     )
@@ -83,6 +91,10 @@ class Request:
         extra_env: Sequence[str] = (),
         filter: bytes = b"",
         filter_flags: int = 0,
+        placed: bool = False,
+        start: bool = False,
+        call: bool = False,
+        progress: bool = False,
     ) -> None:
         self.id = id
         self.bundle = bundle
@@ -98,6 +110,10 @@ class Request:
         self.extra_env = extra_env
         self.filter = filter
         self.filter_flags = filter_flags
+        self.placed = placed
+        self.start = start
+        self.call = call
+        self.progress = progress
 
 
 class Builder:
@@ -166,6 +182,8 @@ def build(spec: Spec, facts: Facts, request: Request) -> Plan:
     assert spec.process is not None
     _namespaces(builder)
     _identity(builder)
+    if request.progress:
+        builder.add(Step("report_progress", "report every step"))
     if builder.has_namespace("mount"):
         mounts.root_steps(builder)
     else:
@@ -175,7 +193,9 @@ def build(spec: Spec, facts: Facts, request: Request) -> Plan:
     if builder.has_namespace("mount"):
         mounts.device_steps(builder)
     builder.add(Step("make_cwd", f"have the directory {spec.process.cwd}", path=spec.process.cwd))
-    builder.add(Step("sync", "let the caller attach networks and run its hooks", word="mounted"))
+    if stops_when_mounted(spec):
+        title = "let the caller attach networks and run its hooks"
+        builder.add(Step("sync", title, word="mounted"))
     _hooks(builder, "createContainer", spec.hooks.create_container if spec.hooks else None)
     mounts.switch_steps(builder)
     if request.terminal:
@@ -186,7 +206,8 @@ def build(spec: Spec, facts: Facts, request: Request) -> Plan:
     scheduling.steps(builder, spec.process)
     process.prepare_steps(builder, spec.process)
     builder.add(Step("sync", "report that the container is created", word="ready"))
-    builder.add(Step("await_start", "wait for start"))
+    if not request.start:
+        builder.add(Step("await_start", "wait for start"))
     _hooks(builder, "startContainer", spec.hooks.start_container if spec.hooks else None)
     process.execute_steps(builder, spec.process, nfds=request.nfds)
     return builder.plan
@@ -209,8 +230,7 @@ def build_exec(
         Step("join", title, fd="init", flags=join_flags & ~later, keep=bool(later))
     )
     builder.plan.clone_flags = kernel.CLONE_PARENT
-    builder.add(Step("await_continue", "wait until this process is on record"))
-    builder.add(Step("join_cgroups", "enter the cgroups"))
+    _cgroup_steps(builder)
     if later:
         title = "enter the container's cgroup namespace"
         builder.add(Step("join", title, fd="init", flags=later, keep=False))
@@ -236,6 +256,33 @@ def build_exec(
     process.prepare_steps(builder, target)
     process.execute_steps(builder, target, nfds=request.nfds)
     return builder.plan
+
+
+def stops_when_mounted(spec: Spec) -> bool:
+    """Must init wait for the caller's side between the mounts and the switch of the root?
+
+    For his hooks and devices; before a hook of its own, which may ask for the state that is on
+    record; and for limits that decide what a scheduling policy may be, or a memory policy.
+    """
+    hooks, linux, process = spec.hooks, spec.linux, spec.process
+    hooked = hooks and (hooks.prestart or hooks.create_runtime or hooks.create_container)
+    of_linux = linux and (linux.net_devices or linux.memory_policy)
+    of_process = process and (process.scheduler or process.io_priority)
+    return bool(hooked or of_linux or of_process)
+
+
+def early_clone_flags(spec: Spec) -> int | None:
+    """What init can be cloned with before there is a plan: its namespaces are new, and no more.
+
+    ``None`` where it has to enter others first: some by path, or a new user or time namespace.
+    """
+    flags = kernel.CLONE_PARENT
+    for namespace in (spec.linux.namespaces if spec.linux else None) or ():
+        if namespace.path or namespace.type in ("user", "time"):
+            return None
+        if namespace.type in _AT_CLONE:
+            flags |= CLONE_FLAGS[namespace.type]
+    return flags
 
 
 def join_flags(spec: Spec) -> int:
@@ -269,8 +316,7 @@ def _namespaces(builder: Builder) -> None:
     for type in _AT_CLONE:
         if type in builder.new and not (type == "ipc" and builder.maps_users):
             plan.clone_flags |= CLONE_FLAGS[type]
-    builder.add(Step("await_continue", "wait until this process is on record"))
-    builder.add(Step("join_cgroups", "enter the cgroups"))
+    _cgroup_steps(builder)
     if builder.maps_users:
         builder.add(
             Step("become_root", "become root of the user namespace", groups=builder.setgroups)
@@ -279,6 +325,12 @@ def _namespaces(builder: Builder) -> None:
         if type in builder.new and not plan.clone_flags & CLONE_FLAGS[type]:
             title = f"make {'an' if type == 'ipc' else 'a'} {type} namespace"
             builder.add(Step("unshare", title, flags=CLONE_FLAGS[type]))
+
+
+def _cgroup_steps(builder: Builder) -> None:
+    if builder.request.placed:
+        builder.add(Step("await_continue", "wait until the caller has put this process in place"))
+    builder.add(Step("join_cgroups", "enter the cgroups"))
 
 
 def _join(namespace: Namespace) -> Step:

@@ -49,6 +49,10 @@ _ACCESS_TIMES = kernel.MOUNT_ATTR_ATIME | kernel.MOUNT_ATTR_NODIRATIME
 # plain directories: a symlink would put them elsewhere (CVE-2019-19921, CVE-2023-27561).
 _PLAIN_TARGET = frozenset({"proc", "sysfs"})
 
+# What shows a namespace is mounted by the user namespace that owns that, and by no other. Where the
+# host's is shared, the host's own mount shows the same.
+_SHOWS = {"sysfs": ("network", "/sys"), "proc": ("pid", "/proc")}
+
 # Their read-only flag waits until everything below is mounted, as runc does it for tmpfs.
 _LATE_READ_ONLY = frozenset({"tmpfs"})
 # SELinux labels these by rules of its own (as in runc, which never passes a context for them).
@@ -92,6 +96,8 @@ def mount_steps(builder: Builder) -> None:
             _bind(builder, mount, parsed, index)
         elif mount.type in ("cgroup", "cgroup2"):
             _cgroup(builder, mount, parsed)
+        elif _shows_the_hosts(builder, mount):
+            _host_view(builder, mount, parsed)
         else:
             _filesystem(builder, mount, parsed)
         for step in builder.plan.steps[first:]:
@@ -209,6 +215,40 @@ def _filesystem(builder: Builder, mount: Mount, parsed: options.Options) -> None
     if late:
         title = f"make {mount.destination} read-only"
         builder.late.append(Step("remount_read_only", title, target=mount.destination))
+
+
+def _shows_the_hosts(builder: Builder, mount: Mount) -> bool:
+    shown = _SHOWS.get(mount.type or "")
+    return shown is not None and builder.maps_users and not builder.has_namespace(shown[0])
+
+
+def _host_view(builder: Builder, mount: Mount, parsed: options.Options) -> None:
+    """The host's /sys or /proc, in a user namespace that may mount none of its own.
+
+    What is mounted below comes along for an ordinary user, the host's cgroups among it, so the
+    options go for all of it, and /sys is read-only whatever they say (CVE-2023-25809).
+    """
+    fstype = mount.type or ""
+    source = _SHOWS[fstype][1]
+    attributes = parsed.set & _REPLACEABLE
+    if fstype == "sysfs":
+        attributes |= kernel.MOUNT_ATTR_RDONLY
+    title = f"bind the host's {source} on {mount.destination}{_options_text(mount)}"
+    tree = ""
+    if builder.facts.privileged:
+        tree = builder.tree(source, title, recursive=False)
+    builder.add(
+        Step(
+            "bind_kernel_tree",
+            title,
+            fstype=fstype,
+            source=source,
+            tree=tree,
+            target=mount.destination,
+            set=attributes,
+            propagation=parsed.propagation,
+        )
+    )
 
 
 def _cgroup(builder: Builder, mount: Mount, parsed: options.Options) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from binascii import crc32
 
 from libpycontainer.errors import Problem, SpecError, UnsupportedError
+from libpycontainer.kernel import CAPABILITIES, RLIMITS
 from libpycontainer.plan.model import Step
 
 TYPE_CHECKING = False
@@ -15,71 +16,6 @@ if TYPE_CHECKING:
     from libpycontainer.host import Facts
     from libpycontainer.plan.build import Builder
     from libpycontainer.spec.models import Process as SpecProcess
-
-# linux/capability.h, by number.
-CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-)
-
-# asm-generic/resource.h, by number.
-RLIMITS = (
-    "RLIMIT_CPU",
-    "RLIMIT_FSIZE",
-    "RLIMIT_DATA",
-    "RLIMIT_STACK",
-    "RLIMIT_CORE",
-    "RLIMIT_RSS",
-    "RLIMIT_NPROC",
-    "RLIMIT_NOFILE",
-    "RLIMIT_MEMLOCK",
-    "RLIMIT_AS",
-    "RLIMIT_LOCKS",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",
-    "RLIMIT_RTPRIO",
-    "RLIMIT_RTTIME",
-)
 
 DEFAULT_UMASK = 0o022
 EFFECTIVE, PERMITTED, BOUNDING, INHERITABLE, AMBIENT = range(5)
@@ -162,6 +98,12 @@ def enter_steps(builder: Builder, process: SpecProcess) -> None:
 def prepare_steps(builder: Builder, process: SpecProcess) -> None:
     """Everything about the program that can be found out, and fail, before ``start``."""
     args = list(process.args or ())
+    uid = process.user.uid if process.user else 0
+    if builder.request.call:
+        title = "prepare the environment"
+        env = _environment(builder, process)
+        builder.add(Step("prepare_environment", title, env=env, uid=uid))
+        return
     builder.add(
         Step(
             "prepare_program",
@@ -169,12 +111,15 @@ def prepare_steps(builder: Builder, process: SpecProcess) -> None:
             args=args,
             env=_environment(builder, process),
             cwd=process.cwd,
-            uid=process.user.uid if process.user else 0,
+            uid=uid,
         )
     )
 
 
 def execute_steps(builder: Builder, process: SpecProcess, *, nfds: int) -> None:
+    if builder.request.call:
+        _call_step(builder, process, nfds)
+        return
     if process.apparmor_profile:
         builder.add(
             Step(
@@ -195,6 +140,25 @@ def execute_steps(builder: Builder, process: SpecProcess, *, nfds: int) -> None:
         )
     title, arguments = _execute_arguments(builder, process, nfds)
     builder.add(Step("execute", title, **arguments))
+
+
+def _call_step(builder: Builder, process: SpecProcess, nfds: int) -> None:
+    """The function of a call has what a program would have after execve, and never more."""
+    for field, value in (
+        ("apparmorProfile", process.apparmor_profile),
+        ("selinuxLabel", process.selinux_label),
+    ):
+        if value:
+            text = f"$.process.{field}: it takes effect at execve, which a call does not come to"
+            raise UnsupportedError(text, op="plan")
+    title, arguments = _execute_arguments(builder, process, nfds)
+    # No file could grant it anything, so this costs nothing; and a filter needs it, as the
+    # capability that loading one takes otherwise would go only with execve.
+    arguments["no_new_privileges"] = True
+    if arguments["uid"] != 0:
+        # What execve leaves to a user who is not root (man 7 capabilities).
+        arguments["permitted"] = arguments["effective"] = arguments["ambient"]
+    builder.add(Step("call", title.replace("run it", "call the function", 1), **arguments))
 
 
 def _execute_arguments(
@@ -241,7 +205,8 @@ def _filter_title(builder: Builder, process: SpecProcess) -> str:
     if not code:
         return ""
     admin = builder.facts.capabilities >> builder.facts.CAP_SYS_ADMIN & 1
-    if not (process.no_new_privileges or builder.maps_users or admin):
+    unprivileged = process.no_new_privileges or builder.request.call
+    if not (unprivileged or builder.maps_users or admin):
         raise UnsupportedError(
             "$.linux.seccomp: without process.noNewPrivileges, loading a filter needs the "
             "capability CAP_SYS_ADMIN",

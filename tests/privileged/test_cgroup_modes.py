@@ -72,7 +72,6 @@ def test_freezing_stops_and_thawing_goes_on(factory: lc.Factory, bundle: BundleM
 
 
 @pytest.mark.parametrize("paused", [False, True])
-@pytest.mark.no_user_namespace("the host's processes cannot be shown in a proc of its own")
 def test_killing_reaches_every_process(
     factory: lc.Factory, bundle: BundleMaker, paused: bool
 ) -> None:

@@ -44,10 +44,7 @@ from libpycontainer.spec.models import (
     LinuxResources,
 )
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-]
+pytestmark = pytest.mark.privileged_caller("makes groups at the top of every hierarchy")
 
 MODE = hierarchies.mode()
 TOP = f"/lpc-cgroups-{os.getpid()}"

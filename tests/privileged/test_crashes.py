@@ -7,12 +7,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import libpycontainer as lc
 from libpycontainer import launch
+from libpycontainer.creation import Creation
 from tests.privileged.support import (
     FOREVER,
     TIMEOUT,
@@ -81,8 +82,8 @@ POINTS = {
     "after the cgroups": ("libpycontainer.cgroups.v1", "module.V1Manager", "create", 1, False),
     "before the request": ("libpycontainer.launch", "module.Launch", "clone", 1, True),
     "after the clone": ("libpycontainer.launch", "module.Launch", "clone", 1, False),
-    "before it may go on": ("libpycontainer.launch", "module.Launch", "proceed", 1, True),
-    "after the mounts": ("libpycontainer.creation", "module.Creation", "_mounted", 1, True),
+    "before it is noted": ("libpycontainer.creation", "module.Creation", "_note_clone", 1, True),
+    "when it is ready": ("libpycontainer.creation", "module.Creation", "_created", 1, True),
     "before it is recorded": ("libpycontainer.process", "module.Process", "attach", 1, True),
 }
 
@@ -285,17 +286,17 @@ def test_spawner_dies_before_the_request(
     assert children() == before
 
 
-def test_init_dies_before_its_first_step(
+def test_init_dies_before_it_is_ready(
     factory: lc.Factory, bundle: BundleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = launch.Launch.proceed
+    original = Creation._note_clone
 
-    def kill_first(self: launch.Launch) -> None:
-        assert self.pidfd is not None
-        signal.pidfd_send_signal(self.pidfd.fileno(), signal.SIGKILL)
-        original(self)
+    def kill_first(self: Creation, going: launch.Launch, *rest: Any) -> None:
+        assert going.pidfd is not None
+        signal.pidfd_send_signal(going.pidfd.fileno(), signal.SIGKILL)
+        original(self, going, *rest)
 
-    monkeypatch.setattr(launch.Launch, "proceed", kill_first)
+    monkeypatch.setattr(Creation, "_note_clone", kill_first)
     before = children()
     with pytest.raises(lc.ProtocolError, match="died"):
         create(factory, bundle(FOREVER))

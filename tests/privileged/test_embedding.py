@@ -58,6 +58,25 @@ def test_threads_run_at_once(own_group: lc.Factory) -> None:
     assert errors == []
 
 
+def test_threads_that_exec_at_once_lose_no_process(
+    factory: lc.Factory, bundle: BundleMaker
+) -> None:
+    # One that is forgotten is never reaped, and the container's init never gone.
+    def start_and_drop() -> None:
+        for _ in range(5):
+            container.exec(lc.Process(FOREVER, stdin=lc.DEVNULL, stdout=lc.DEVNULL)).close()
+
+    with create(factory, bundle(FOREVER)) as container:
+        container.start()
+        threads = [threading.Thread(target=start_and_drop) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        container.signal(signal.SIGKILL)
+        assert container.wait(TIMEOUT) == -signal.SIGKILL
+
+
 def test_program_that_reaps_everything(factory: lc.Factory, bundle: BundleMaker) -> None:
     # The library's children end too, and its handler is always the first to hear of it.
     source = """
@@ -241,7 +260,7 @@ print(ours, "cffi" in sys.modules, "attrs" in sys.modules)
         check=True,
         env={"PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    assert done.stdout == "['libpycontainer', 'libpycontainer._version'] False False\n"
+    assert done.stdout == "['libpycontainer'] False False\n"
 
 
 def count_leavings(factory: lc.Factory) -> dict[str, Any]:

@@ -303,7 +303,6 @@ def test_interfaces_are_those_inside(factory: lc.Factory, bundle: BundleMaker) -
         assert after[0].rx_bytes - before[0].rx_bytes >= 3000
 
 
-@pytest.mark.no_user_namespace("the host's sysfs cannot be mounted")
 def test_the_hosts_interfaces_are_not_the_containers(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:

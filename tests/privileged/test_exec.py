@@ -163,6 +163,21 @@ def test_process_nobody_waits_for_does_not_hold_the_container(
 
 
 @pytest.mark.timeout(40)
+def test_before_the_start_only_root_may_enter(factory: lc.Factory, bundle: BundleMaker) -> None:
+    """Who waits for its start is our own interpreter, which nobody but root may trace."""
+    with create(factory, bundle(FOREVER)) as container:
+        if os.geteuid() == 0:
+            assert exec_inside(container, ["echo", "on"]).text == "on\n"
+        else:
+            with pytest.raises(lc.StatusError, match="start it first") as caught:
+                exec_inside(container, ["echo", "on"])
+            assert (caught.value.verb, caught.value.status) == ("exec", "created")
+            assert isinstance(caught.value.__cause__, lc.StepError)
+        assert container.status == "created"
+        container.start()
+        assert exec_inside(container, ["echo", "on"]).text == "on\n"
+
+
 def test_its_exit_code_is_kept_when_the_container_ends_first(
     factory: lc.Factory, bundle: BundleMaker
 ) -> None:

@@ -223,7 +223,7 @@ def test_user_namespace_gets_the_device(factory: lc.Factory, bundle: BundleMaker
 
 
 @in_own_network
-@pytest.mark.no_user_namespace("a sysfs of the host's cannot be mounted")
+@pytest.mark.no_user_namespace("a sysfs of a namespace of the host's cannot be mounted")
 def test_joined_namespace_gets_the_device(factory: lc.Factory, bundle: BundleMaker) -> None:
     make_device()
     before = looks()
@@ -425,7 +425,7 @@ def test_name_on_the_way_may_be_that_of_another_device(
 
 
 @in_own_network
-@pytest.mark.no_user_namespace("a sysfs of the host's cannot be mounted")
+@pytest.mark.no_user_namespace("a sysfs of a namespace of the host's cannot be mounted")
 def test_host_namespace_gets_no_device(factory: lc.Factory, bundle: BundleMaker) -> None:
     make_device()
     made = lending(bundle, {"web0": {}})

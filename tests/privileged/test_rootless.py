@@ -16,6 +16,7 @@ import _cffi_backend
 import pytest
 
 import libpycontainer
+from libpycontainer.cgroups import hierarchies
 from tests.conftest import RUN_PREFIX
 from tests.privileged.seccomp_agent import Agent, refused
 from tests.privileged.support import TIMEOUT, run_in_pure_v2_view
@@ -153,6 +154,48 @@ with create("sleep", "1000") as container:
     print(os.stat(f"/proc/{container.pid}").st_uid, container.processes() == [container.pid])
 """
     assert user(script) == f"{UID} True"
+
+
+def test_root_of_a_users_user_namespace_does_without_cgroups_too(user: User) -> None:
+    """So does podman of an ordinary user call a runtime: without a path, and without a mapping."""
+    script = """
+from libpycontainer import syscalls
+maps = {"setgroups": "deny", "uid_map": f"0 {os.getuid()} 1", "gid_map": f"0 {os.getgid()} 1"}
+syscalls.unshare(0x10020000)  # CLONE_NEWUSER, CLONE_NEWNS
+for name, text in maps.items():
+    with open(f"/proc/self/{name}", "w") as file:
+        file.write(text)
+document = config("sh", "-c", "id -u; exit 7")
+linux = document["linux"]
+linux["namespaces"] = [{"type": each} for each in ("pid", "ipc", "uts", "mount", "network")]
+linux["resources"] = {}
+del linux["uidMappings"], linux["gidMappings"]
+with factory.create("one", document, stdout=lc.PIPE) as container:
+    container.start()
+    print(os.geteuid(), output(container.process), container.wait(20))
+"""
+    assert user(script).split() == ["0", "0", "7"]
+
+
+@pytest.mark.skipif(PURE, reason="there is one hierarchy only")
+def test_without_a_cgroup_those_of_the_caller_are_shown(user: User) -> None:
+    """Tools read them: they are the ones that the container is in."""
+    script = """
+document = config("sh", "-c", "cd /sys/fs/cgroup; echo *; ls */cgroup.procs; mkdir pids/new")
+document["mounts"] = [each for each in document["mounts"] if "cgroup" not in each["destination"]]
+shown = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}
+document["mounts"].append(shown)
+linux = document["linux"]
+linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "cgroup"]
+with factory.create("one", document, stdout=lc.PIPE, stderr=lc.STDOUT) as container:
+    container.start()
+    print(output(container.process))
+"""
+    names, *rest = user(script).splitlines()
+    found = sorted(one.name for one in hierarchies.hierarchies() if one.version == 1)
+    assert names.split() == found
+    assert rest[:-1] == [f"{name}/cgroup.procs" for name in found]
+    assert "Read-only file system" in rest[-1]
 
 
 def test_container_can_be_entered(user: User) -> None:

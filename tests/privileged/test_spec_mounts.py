@@ -554,6 +554,22 @@ def test_tmpcopyup_starts_with_what_it_covers(factory: lc.Factory, bundle: Bundl
     assert (source / "deep/file").read_text() == "content\n"
 
 
+@pytest.mark.privileged_caller("gives files away")
+def test_tmpcopyup_leaves_what_the_mount_s_options_say(
+    factory: lc.Factory, bundle: BundleMaker
+) -> None:
+    one = bundle(sh("stat -c '%a %u:%g' /told /plain /fresh"), private_rootfs=True)
+    for name in ("told", "plain"):
+        (one.rootfs / name).mkdir(mode=0o750)
+        ways.own(one.rootfs / name, 3, 4)
+    one.config["mounts"] += [
+        tmpfs("/told", "tmpcopyup", "mode=1700", "uid=7"),
+        tmpfs("/plain", "tmpcopyup"),
+        tmpfs("/fresh", "tmpcopyup"),
+    ]
+    assert read_inside(factory, one).lines == ["1700 7:4", "750 3:4", "1777 0:0"]
+
+
 # ---- remount -----------------------------------------------------------------------------------
 
 

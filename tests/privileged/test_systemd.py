@@ -660,8 +660,8 @@ def test_a_unit_that_appears_meanwhile_is_left_alone(factory: lc.Factory, make: 
     look = SystemdManager.create
     stranger: list[subprocess.Popen[bytes]] = []
 
-    def late(manager: SystemdManager, resources: Any = None) -> None:
-        look(manager, resources)
+    def late(manager: SystemdManager, *arguments: Any) -> None:
+        look(manager, *arguments)
         command = ["systemd-run", "--quiet", "--scope", f"--unit={made.unit}", "sleep", "1000"]
         stranger.append(subprocess.Popen(command))
         wait_for(lambda: made.unit in units() and made.file("cgroup.procs"))

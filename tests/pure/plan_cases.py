@@ -92,6 +92,11 @@ def _user_namespace(document: Document) -> None:
     )
 
 
+def _shared_namespaces(document: Document) -> None:
+    _user_namespace(document)
+    namespaces(document, drop=("network", "pid"))
+
+
 def _joined(document: Document) -> None:
     namespaces(
         document,
@@ -227,6 +232,7 @@ CASES = (
     Case("docker-1", engine("docker-1"), Facts(), {}),
     Case("containerd2-1", engine("containerd2-1"), Facts(), {}),
     Case("user-namespace", edited(_user_namespace), Facts(), {}),
+    Case("shared-namespaces", edited(_shared_namespaces), Facts(), {}),
     Case("joined-namespaces", edited(_joined), Facts(), {}),
     Case("no-mount-namespace", edited(_no_mount_namespace), Facts(), {}),
     Case("no-pivot", config(), Facts(), {"no_pivot": True}),
@@ -246,12 +252,15 @@ CASES = (
     Case("scheduling", edited(_scheduling), Facts(), {}),
     Case("own-dev", edited(_own_dev), Facts(), {}),
     Case("seccomp", edited(_seccomp), Facts(), {"filter": ALLOW_ALL, "filter_flags": 2}),
+    Case("progress", config(), Facts(), {"progress": True}),
     Case(
         "read-only-tree",
         config(),
         Facts(),
         {"rootfs": "/", "read_only_tree": True, "new_keyring": False},
     ),
+    Case("placed", config(), Facts(), {"placed": True}),
+    Case("started", config(), Facts(), {"start": True}),
 )
 
 

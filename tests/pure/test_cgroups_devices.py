@@ -121,7 +121,8 @@ def test_v1_transition_reaches_the_wanted_state(before: list[Rule], after: list[
     except CgroupError:
         return
     default, nodes = now.allow_by_default, dict(now.nodes)
-    for file, value in devices.transition(now, wanted):
+    writes = devices.transition(now, wanted)
+    for file, value in [(file, value) for file, values in writes for value in values]:
         kind, spelled, letters = value.split()
         if kind == "a":
             default, nodes = file == "devices.allow", {}
@@ -243,4 +244,4 @@ def test_devices_list_is_read() -> None:
 def test_a_second_application_writes_nothing() -> None:
     state = devices.exceptions(devices.rules(None))
     assert devices.transition(state, state) == []
-    assert devices.transition(devices.Exceptions(True), state)[0] == ("devices.deny", "a *:* rwm")
+    assert devices.transition(devices.Exceptions(True), state)[0] == ("devices.deny", ["a *:* rwm"])

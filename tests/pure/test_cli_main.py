@@ -218,7 +218,7 @@ def test_spec_writes_what_runc_would(pyrunc: Runner, tmp_path: Path) -> None:
 
     assert pyrunc("spec", "--bundle", str(tmp_path)).code == 0
     config = tmp_path / "config.json"
-    assert Spec.load(config) == Spec.default()
+    assert Spec.load(config) == Spec.like_runc()
 
     again = pyrunc("spec", "-b", str(tmp_path))
     assert again.code == 1
@@ -226,7 +226,7 @@ def test_spec_writes_what_runc_would(pyrunc: Runner, tmp_path: Path) -> None:
 
     config.unlink()
     assert pyrunc("spec", "--rootless", "-b", str(tmp_path)).code == 0
-    assert Spec.load(config) == Spec.default(rootless=True)
+    assert Spec.load(config) == Spec.like_runc(rootless=True)
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["--help"], ["state", "-h"], ["bogus"]])

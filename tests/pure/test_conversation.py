@@ -334,5 +334,9 @@ def test_any_error_packet_becomes_an_error(fields: list[str]) -> None:
 
 def test_the_orders_are_those_of_the_design() -> None:
     assert conversation.CREATE == ("started", "mounted", "ready")
+    creating = conversation.creating
+    assert creating(early=False, stops=True, start=False) == conversation.CREATE
+    assert creating(early=True, stops=False, start=False) == ("ready",)
+    assert creating(early=True, stops=True, start=True) == ("mounted", "ready", "executing", END)
     assert conversation.EXEC == ("started", "executing", END)
     assert conversation.START == ("executing", END)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import libpycontainer as lc
 from libpycontainer import errors
+from scripts import errors as error_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 ATTACKS = Path(__file__).parents[1] / "security"
@@ -22,6 +23,17 @@ def test_every_public_name_is_in_the_api_page() -> None:
     # The errors' page lists its module as a whole.
     named.update(vars(errors))
     assert set(lc.__all__) - named - {"__version__"} == set()
+
+
+def test_the_page_of_errors_is_what_the_code_says() -> None:
+    written = (DOCS / "errors.md").read_text(encoding="utf-8")
+    assert written == error_page.page(), "run: python -m scripts.errors"
+
+
+def test_every_error_says_what_to_do_in_its_own_words() -> None:
+    hints = [vars(cls)["hint"] for cls in error_page.classes()]
+    assert len(set(hints)) == len(hints)
+    assert all(len(hint) > 20 and hint.endswith(".") for hint in hints)
 
 
 def attacks_in_the_tests() -> dict[str, set[str]]:

@@ -52,7 +52,7 @@ def document() -> dict[str, Any]:
 
 def planned(facts: Facts = FACTS, **changes: Any) -> Plan:
     """The plan of the default configuration with ``changes`` in its ``linux`` or ``mounts``."""
-    config = copy.deepcopy(lc.Spec.default().to_dict())
+    config = copy.deepcopy(lc.Spec.like_runc().to_dict())
     config["mounts"] += changes.pop("mounts", [])
     config["linux"].update(changes)
     spec = light.load(config)
@@ -141,7 +141,7 @@ def test_the_namespaces_are_those_of_the_kernel() -> None:
 
     assert set(abilities.features(FACTS)["linux"]["namespaces"]) == set(CHOICES["namespace type"])
     assert "time" not in abilities.features(old)["linux"]["namespaces"]
-    namespaces = lc.Spec.default().to_dict()["linux"]["namespaces"]
+    namespaces = lc.Spec.like_runc().to_dict()["linux"]["namespaces"]
     with pytest.raises((SpecError, UnsupportedError), match="time namespaces"):
         planned(old, namespaces=[*namespaces, {"type": "time"}])
 
@@ -162,7 +162,7 @@ def test_the_capabilities_of_this_host() -> None:
     document = lc.features()
 
     assert len(document["linux"]["capabilities"]) == min(last, 40) + 1
-    config = lc.Spec.default().to_dict()
+    config = lc.Spec.like_runc().to_dict()
     config["process"]["capabilities"]["bounding"] = document["linux"]["capabilities"]
     spec = light.load(config)
     plan = build(spec, Facts(last_cap=last), Request("x", bundle="/", rootfs="/"))
@@ -172,7 +172,7 @@ def test_the_capabilities_of_this_host() -> None:
 def test_every_hook_of_the_list_is_planned_or_on_record(document: dict[str, Any]) -> None:
     from libpycontainer import lifecycle
 
-    config = lc.Spec.default().to_dict()
+    config = lc.Spec.like_runc().to_dict()
     config["hooks"] = {name: [{"path": "/bin/true"}] for name in document["hooks"]}
     spec = light.load(config)
     outside = set(lifecycle.hook_rows(spec.hooks))
@@ -227,7 +227,7 @@ def test_every_memory_policy_is_planned(mode: str) -> None:
 
 
 def test_the_versions_at_both_ends_are_taken(document: dict[str, Any]) -> None:
-    config = lc.Spec.default().to_dict()
+    config = lc.Spec.like_runc().to_dict()
     for end in ("ociVersionMin", "ociVersionMax"):
         config["ociVersion"] = document[end]
         validate.ensure_valid(light.load(config), FACTS)

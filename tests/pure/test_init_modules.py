@@ -20,7 +20,7 @@ OWN = {
     "libpycontainer",
     "libpycontainer._shim",
     "libpycontainer._shim.lib",
-    "libpycontainer._version",
+    "libpycontainer.descriptors",
     "libpycontainer.hooks",
     "libpycontainer.init",
     "libpycontainer.init.console",

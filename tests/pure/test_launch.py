@@ -88,9 +88,11 @@ def test_a_request_may_name_more_descriptors_than_one_packet_holds() -> None:
     spawner.close()
 
 
-@pytest.mark.parametrize("said", ["", "x", "-1", "1\x002", "\u00b2", "9" * 5000])
-def test_a_spawners_report_that_is_malformed_fails_the_call(said: str) -> None:
+@pytest.mark.parametrize("count", [0, 2, 100])
+def test_a_spawners_report_without_the_one_descriptor_fails_the_call(count: int) -> None:
     class Scripted:
+        is_init = False
+
         def __init__(self) -> None:
             self.socket, self.peer = sys_.socketpair()
 
@@ -99,7 +101,7 @@ def test_a_spawners_report_that_is_malformed_fails_the_call(said: str) -> None:
 
         def request(self, plan: object, fds: object) -> None:
             with open("/dev/null", "rb") as null:
-                sys_.send(self.peer.fileno(), f"started\0{said}".encode(), [null.fileno()])
+                sys_.send(self.peer.fileno(), b"started", [null.fileno()] * count)
 
     spawner = Scripted()
     going = launch.Launch(spawner, ("started",), ignore)  # type: ignore[arg-type]

@@ -318,3 +318,38 @@ def test_hooks_that_run_inside_carry_the_state_cut_at_the_pid() -> None:
     order = ops(made)
     assert order.index("run_hooks") < order.index("pivot_root")
     assert order.index("await_start") < len(order) - 1 - order[::-1].index("run_hooks")
+
+
+@pytest.mark.parametrize(
+    ("dropped", "target", "bound"),
+    [
+        ((), "/sys", ""),
+        (("network",), "/sys", "/sys"),
+        (("network",), "/proc", ""),
+        (("pid",), "/proc", "/proc"),
+        (("pid",), "/sys", ""),
+    ],
+)
+@pytest.mark.parametrize("facts", [Facts(), ROOTLESS])
+def test_what_shows_the_hosts_namespace_is_the_hosts(
+    dropped: tuple[str, ...], target: str, bound: str, facts: Facts
+) -> None:
+    document = cases.config()
+    cases.namespaces(document, drop=dropped, user=None)
+    made = build(document, facts)
+    if not bound:
+        assert step_of(made, "mount", target)
+        return
+    step = step_of(made, "bind_kernel_tree", target)
+    assert step["source"] == bound
+    assert bool(step["set"] & kernel.MOUNT_ATTR_RDONLY) is (target == "/sys")
+    assert [tree.path for tree in made.trees if tree.path == bound] == (
+        [bound] if facts.privileged else []
+    )
+
+
+def test_without_a_user_namespace_they_are_mounted() -> None:
+    document = cases.config()
+    cases.namespaces(document, drop=("network", "pid"))
+    made = build(document)
+    assert "bind_kernel_tree" not in ops(made)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libpycontainer import plan
+from libpycontainer import kernel, plan
 from libpycontainer.errors import SpecError, UnsupportedError
 from libpycontainer.host import Facts
 from libpycontainer.plan import process
@@ -49,8 +49,8 @@ def test_capability_names_are_numbered_as_the_kernel_does() -> None:
         CHOWN | KILL | SYS_ADMIN,
         [],
     )
-    assert process.CAPABILITIES.index("CAP_CHECKPOINT_RESTORE") == 40
-    assert len(set(process.CAPABILITIES)) == 41
+    assert kernel.CAPABILITIES.index("CAP_CHECKPOINT_RESTORE") == 40
+    assert len(set(kernel.CAPABILITIES)) == 41
 
 
 def test_without_the_field_there_are_no_capabilities() -> None:
@@ -131,7 +131,7 @@ def test_the_effective_set_stays_within_the_permitted_one() -> None:
     st.fixed_dictionaries(
         dict.fromkeys(
             ("effective", "permitted", "bounding", "inheritable", "ambient"),
-            st.lists(st.sampled_from([*process.CAPABILITIES, "CAP_FLY"])),
+            st.lists(st.sampled_from([*kernel.CAPABILITIES, "CAP_FLY"])),
         )
     ),
     st.integers(0, ALL),

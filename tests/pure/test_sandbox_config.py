@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import libpycontainer as lc
-from libpycontainer import limits, sandbox, validate
+from libpycontainer import limits, quantities, sandbox, validate
 from libpycontainer.errors import CalledProcessError, ContainerError
 from libpycontainer.host import Facts
 from libpycontainer.spec import light
@@ -37,7 +37,7 @@ from libpycontainer.spec import light
     ],
 )
 def test_a_size_is_bytes_or_a_number_with_a_unit(size: int | str, wanted: int) -> None:
-    assert limits.parse_size(size) == wanted
+    assert quantities.size(size) == wanted
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_size_is_bytes_or_a_number_with_a_unit(size: int | str, wanted: int) -
 )
 def test_any_other_size_is_refused_in_words(size: str) -> None:
     with pytest.raises(ContainerError, match="invalid size") as caught:
-        limits.parse_size(size)
+        quantities.size(size)
     assert repr(size) in str(caught.value)
 
 
@@ -53,7 +53,7 @@ def test_any_other_size_is_refused_in_words(size: str) -> None:
 def test_no_text_breaks_the_reading_of_a_size(text: str) -> None:
     found: int | ContainerError
     try:
-        found = limits.parse_size(text)
+        found = quantities.size(text)
     except ContainerError as error:
         found = error
     assert isinstance(found, int) or "invalid size" in str(found)

@@ -220,14 +220,15 @@ def test_maps_and_unknown_fields_are_dumped_in_alphabetical_order() -> None:
 def test_the_default_is_what_runc_spec_writes(rootless: bool, golden: str) -> None:
     # Written by runc 1.1.5 as root on a host with cgroup v1; only the version differs.
     expected = (documents.DATA / "runc-spec" / golden).read_text()
-    spec = Spec.default(rootless, uid=0, gid=0, cgroup_namespace=False)
+    spec = Spec.like_runc(rootless, uid=0, gid=0, cgroup_namespace=False)
     assert spec.oci_version == "1.3.0"
     assert spec.dump() == expected.replace("1.0.2-dev", "1.3.0")
     assert light.default(rootless, uid=0, gid=0, cgroup_namespace=False).dump() == spec.dump()
 
 
 def test_the_default_on_the_unified_hierarchy_has_a_cgroup_namespace() -> None:
-    namespaces = Spec.default(rootless=True, cgroup_namespace=True).to_dict()["linux"]["namespaces"]
+    document = Spec.like_runc(rootless=True, cgroup_namespace=True).to_dict()
+    namespaces = document["linux"]["namespaces"]
     types = [namespace["type"] for namespace in namespaces]
     assert types == ["pid", "ipc", "uts", "mount", "cgroup", "user"]
 
@@ -236,8 +237,8 @@ def test_the_rootless_default_maps_the_caller_or_whom_he_names() -> None:
     def host_ids(spec: Any) -> tuple[int, int]:
         return spec.linux.uid_mappings[0].host_id, spec.linux.gid_mappings[0].host_id
 
-    assert host_ids(Spec.default(rootless=True)) == (os.geteuid(), os.getegid())
-    assert host_ids(Spec.default(rootless=True, uid=1000, gid=100)) == (1000, 100)
+    assert host_ids(Spec.like_runc(rootless=True)) == (os.geteuid(), os.getegid())
+    assert host_ids(Spec.like_runc(rootless=True, uid=1000, gid=100)) == (1000, 100)
 
 
 def test_models_are_made_by_hand_and_do_not_change() -> None:
@@ -249,7 +250,7 @@ def test_models_are_made_by_hand_and_do_not_change() -> None:
         process.cwd = "/tmp"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("default", [Spec.default, light.default])
+@pytest.mark.parametrize("default", [Spec.like_runc, light.default])
 def test_a_changed_copy_leaves_the_original_alone(default: Any) -> None:
     spec = default()
     changed = spec.evolve(root=Root(path="other"), hostname=None, mounts=[spec.mounts[0]])

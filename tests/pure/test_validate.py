@@ -10,8 +10,8 @@ import pytest
 from libpycontainer import validate
 from libpycontainer.errors import Problem, SpecError
 from libpycontainer.host import Facts
-from libpycontainer.plan.process import CAPABILITIES
-from libpycontainer.spec import converter, default, light, models
+from libpycontainer.kernel import CAPABILITIES
+from libpycontainer.spec import base, converter, default, light, models
 from libpycontainer.validate import namespaces
 from libpycontainer.validate.process import PROCESS_CHECKS, is_cpu_list
 from libpycontainer.validate.resources import RESOURCE_CHECKS
@@ -71,7 +71,7 @@ def test_every_check_has_a_case_that_it_finds() -> None:
 @pytest.mark.parametrize("rootless", [False, True])
 def test_the_default_config_is_valid(rootless: bool) -> None:
     facts = Facts(euid=1000, egid=100) if rootless else Facts()
-    spec = models.Spec.default(rootless, uid=1000, gid=100, cgroup_namespace=True)
+    spec = models.Spec.like_runc(rootless, uid=1000, gid=100, cgroup_namespace=True)
     assert validate.check(spec, facts) == []
 
 
@@ -138,7 +138,8 @@ def test_a_process_alone_is_checked_where_it_stands() -> None:
 
 
 def test_models_made_by_hand_are_held_to_what_the_readers_refuse() -> None:
-    spec = models.Spec.default().evolve(
+    spec = base.changed(
+        models.Spec.like_runc(),
         hooks=models.Hooks(poststop=[models.Hook(path="/x", timeout=0)]),
         linux=models.Linux(
             namespaces=[models.LinuxNamespace(type=name) for name in ("mount", "uts", "foo")],
