@@ -38,7 +38,7 @@ def busybox(directory: Path) -> Path:
 def outcome(factory: lc.Factory, rootfs: Path, script: str, **linux: Any) -> str:
     """What the script says, or that it was refused. ``capabilities`` are all that it has."""
     capabilities = linux.pop("capabilities", [])
-    config = lc.Spec.default().to_dict()
+    config = lc.Spec.like_runc().to_dict()
     config["root"] = {"path": str(rootfs), "readonly": True}
     config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
     config["process"].update(terminal=False, args=["sh", "-c", script])

@@ -44,7 +44,7 @@ def make_bundle(directory: Path) -> Path:
         if applet != "busybox":
             (programs / applet).symlink_to("busybox")
     (directory / "rootfs" / "probe").write_text(PROBE, encoding="ascii")
-    config: dict[str, Any] = lc.Spec.default().to_dict()
+    config: dict[str, Any] = lc.Spec.like_runc().to_dict()
     config["hostname"] = "demo"
     config["process"].update(terminal=False, args=["sh", "/probe"])
     config["linux"]["cgroupsPath"] = CGROUP
