@@ -90,22 +90,31 @@ def introduce(directory: Path) -> None:
 
 def show(paths: Sequence[str], directory: Path) -> None:
     """Let everybody come to these directories, and to nothing else beside them."""
+    number = 0
+    # One that is shown may lie below another closed one: tox closes .tox.
+    while hidden := obstacles(paths):
+        for obstacle, wanted in hidden.items():
+            view = directory / f"view-{number}"
+            view.mkdir()
+            mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", view)
+            for path in wanted:
+                target = view / path.relative_to(obstacle)
+                target.mkdir(parents=True, exist_ok=True)
+                mount("--rbind", path, target)
+                # Below a directory that is removed with all that is in it, should a step here fail.
+                mount("-o", "remount,bind,ro", target)
+            mount("--move", view, obstacle)
+            number += 1
+
+
+def obstacles(paths: Sequence[str]) -> dict[Path, list[Path]]:
+    """The outermost directories that not everybody may enter, and which paths lie below."""
     hidden: dict[Path, list[Path]] = {}
     for path in dict.fromkeys(map(Path, paths)):
         obstacle = next((each for each in ancestors(path) if not open_to_all(each)), None)
         if obstacle is not None:
             hidden.setdefault(obstacle, []).append(path)
-    for number, (obstacle, wanted) in enumerate(hidden.items()):
-        view = directory / f"view-{number}"
-        view.mkdir()
-        mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", view)
-        for path in wanted:
-            target = view / path.relative_to(obstacle)
-            target.mkdir(parents=True, exist_ok=True)
-            mount("--rbind", path, target)
-            # Below a directory that is removed with all that is in it, should a step here fail.
-            mount("-o", "remount,bind,ro", target)
-        mount("--move", view, obstacle)
+    return hidden
 
 
 def ancestors(path: Path) -> Iterator[Path]:
