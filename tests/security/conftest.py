@@ -7,20 +7,39 @@ the list of them with their verdicts, which is what ``tox -e security`` is for.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-import libpycontainer as lc
+from tests.privileged.conftest import factory, tmp_path
+from tests.privileged.support import TIMEOUT
+from tests.security.support import CORE_PATTERN, mounts_below, mounts_of, tree
 
-VERDICT = pytest.StashKey[dict[str, str]]()
+__all__ = ["factory", "tmp_path"]
 
 
 @pytest.fixture
-def factory(state_root: str) -> Iterator[lc.Factory]:
-    """A factory on the test's own state root, closed when the test is over."""
-    with lc.Factory(root=state_root) as factory:
-        yield factory
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the host's with one file: at the end of the test it is as it was."""
+    place = tmp_path / "outside"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    (place / "secret").write_text("the host's\n")
+    pattern, mounts = CORE_PATTERN.read_text(), set(mounts_of("self"))
+    yield place
+    found = CORE_PATTERN.read_text()
+    if found != pattern:
+        CORE_PATTERN.write_text(pattern)
+    assert found == pattern
+    assert tree(place) == {"secret": "the host's\n"}
+    assert mounts_below(place, "self") == []
+    # Somebody else's may come, and go again.
+    deadline = time.monotonic() + TIMEOUT / 4
+    while (new := set(mounts_of("self")) - mounts) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert new == set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.attack("the example", "does in examples/confinement.py what it may not")
+@pytest.mark.privileged_caller("its containers have no user namespace")
 def test_the_example_of_confinement(busybox_rootfs: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "examples/confinement.py"), str(busybox_rootfs)],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -12,10 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import libpycontainer as lc
-from tests.privileged.support import FOREVER, create, exec_inside, read_inside
+from tests import ways
+from tests.privileged.support import (
+    FOREVER,
+    REPOSITORY,
+    TIMEOUT,
+    create,
+    exec_inside,
+    read_inside,
+)
 
 if TYPE_CHECKING:
-    from tests.conftest import Bundle, BundleMaker
+    from tests.conftest import Bundle, BundleMaker, Pyrunc
 
 MARK = "/planted-code-ran"
 # What a failing step, a traceback, a codec or a start of Python would load late.
@@ -52,6 +62,7 @@ fd = os.open({MARK!r}, os.O_CREAT | os.O_WRONLY)
 os.write(fd, b"ran")
 os._exit(99)
 """
+PLANTED_LINE = f"import os; os.close(os.open({MARK!r}, os.O_CREAT)); os._exit(99)\n"
 HOSTILE_ENVIRONMENT = (
     "PYTHONPATH=/:/lib/python",
     "PYTHONHOME=/",
@@ -77,7 +88,7 @@ def plant(one: Bundle) -> None:
             path = one.rootfs / f"{place}/{name}.py".lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(PLANTED)
-        (one.rootfs / f"{place}/planted.pth".lstrip("/")).write_text("import os\n")
+        (one.rootfs / f"{place}/planted.pth".lstrip("/")).write_text(PLANTED_LINE)
     (one.rootfs / "etc/ld.so.preload").write_text("/planted.so\n")
     (one.rootfs / "planted.so").write_bytes(b"\x7fELF" + bytes(100))
     for name in (
@@ -152,52 +163,69 @@ def test_nothing_planted_runs_on_exec(
     assert not (one.rootfs / MARK.lstrip("/")).exists()
 
 
-TRAPS = ("etc/passwd", "etc/group", "etc/mtab", "proc", "sys", "dev", "root", "bin/true", "tmp")
-
-
-def replace(path: Path, kind: str) -> None:
-    if path.is_dir() and not path.is_symlink():
-        path.rename(path.with_name(f"{path.name}-before"))
-    else:
-        path.unlink(missing_ok=True)
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "link":
-        path.symlink_to("/../../../../../../etc")
-    elif kind == "loop":
-        path.symlink_to(path.name)
-    elif kind == "file":
-        path.write_text("planted\n")
-    elif kind == "device":
-        os.mknod(path, 0o020666, os.makedev(5, 0))
-
-
-@pytest.mark.attack("planted traps", "hangs or misleads init by what lies at the paths it opens")
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("kind", ["fifo", "link", "loop", "file", "device"])
-@pytest.mark.parametrize("path", TRAPS)
-def test_what_lies_in_the_way_hangs_and_misleads_nobody(
-    factory: lc.Factory, bundle: BundleMaker, path: str, kind: str
+@pytest.mark.attack("CVE-2019-14271", "has the runtime load a library of the root filesystem")
+@pytest.mark.parametrize("user", [None, "1000:1000", "60000"])
+def test_cve_2019_14271_names_are_looked_up_without_the_containers_libraries(
+    factory: lc.Factory, bundle: BundleMaker, user: str | None
 ) -> None:
-    one = bundle(["true"], private_rootfs=True)
-    hosts = {each: os.stat(f"/{each}") for each in ("etc", "proc", "sys", "dev", "tmp", "root")}
-    listing = sorted(os.listdir("/etc"))
-    replace(one.rootfs / path, kind)
-    try:
-        read_inside(factory, one)
-    except lc.ContainerError:
-        pass
-    for container in factory.list():
-        container.delete(force=True)
-    assert sorted(os.listdir("/etc")) == listing
-    for each, before in hosts.items():
-        after = os.stat(f"/{each}")
-        assert (after.st_dev, after.st_ino, after.st_mode, after.st_uid) == (
-            before.st_dev,
-            before.st_ino,
-            before.st_mode,
-            before.st_uid,
-        )
+    """A name service's, a codec's, the resolver's: "docker cp" took those of the container."""
+    one = hostile(bundle, FOREVER)
+    (one.rootfs / "etc/nsswitch.conf").write_text("passwd: planted files\ngroup: planted files\n")
+    source, target = one.path / "planted.c", one.rootfs / "lib/libnss_planted.so.2"
+    code = f'__attribute__((constructor)) void run(void) {{ creat("{MARK}", 0644); }}\n'
+    source.write_text("int creat(const char *, unsigned);\n" + code)
+    if subprocess.run(["cc", "-shared", "-fPIC", source, "-o", target]).returncode:
+        pytest.skip("cc makes no library here")
+    for name in ("libnss_files.so.2", "libc.so.6", "libgcc_s.so.1"):
+        for place in ("lib", "lib/x86_64-linux-gnu", "lib64", "usr/lib"):
+            shutil.copy(target, one.rootfs / place / name)
+    with create(factory, one) as container:
+        container.start()
+        assert exec_inside(container, ["echo", "on"], user=user).text == "on\n"
+        with pytest.raises(lc.ContainerError):
+            exec_inside(container, ["/no/such"], user=user)
+    assert not (one.rootfs / MARK.lstrip("/")).exists()
+    assert not os.path.exists(MARK)
+
+
+SHADOWED = ("os", "json", "marshal", "select", "encodings/__init__", "libpycontainer/__init__")
+CALLERS_ENVIRONMENT = {
+    "PYTHONSTARTUP": "/dev/stdin",
+    "PYTHONINSPECT": "1",
+    "PYTHONPATH": ".",
+    "PYTHONUSERBASE": ".",
+    "GCONV_PATH": ".",
+    "LOCPATH": ".",
+}
+
+
+@pytest.mark.attack("planted modules", "has the interpreter load code from the root filesystem")
+@pytest.mark.parametrize("place", ["bundle", "rootfs"])
+def test_a_caller_may_stand_in_a_hostile_directory(
+    bundle: BundleMaker, pyrunc: Pyrunc, place: str
+) -> None:
+    """An engine calls from inside the bundle; the installed command imports nothing from there."""
+    one = bundle(["echo", "on"], private_rootfs=True)
+    where = one.path if place == "bundle" else one.rootfs
+    mark = one.path / MARK.lstrip("/")
+    for name in SHADOWED:
+        path = where / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"open({str(mark)!r}, 'w').close()\n")
+    start = "import sys;sys.path.insert(0,sys.argv.pop(1));"
+    start += "from libpycontainer.cli.main import entry;sys.exit(entry())"
+    command = [sys.executable, "-I", "-c", start, str(REPOSITORY)]
+    done = subprocess.run(
+        [*command, "--root", pyrunc.root, "run", "--bundle", one.path, "one"],
+        cwd=where,
+        env={**os.environ, **CALLERS_ENVIRONMENT},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stdout) == (0, "on\n"), done.stderr
+    assert not mark.exists()
 
 
 @pytest.mark.attack("planted /proc", "has a planted directory taken for the kernel's files")
@@ -231,8 +259,13 @@ def test_a_root_that_holds_the_hosts_dev_changes_nothing_of_it(
     mounts = one.config["mounts"]
     one.config["mounts"] = [each for each in mounts if not each["destination"].startswith("/dev")]
     one.linux["devices"] = [
-        {"path": "/dev/planted", "type": "c", "major": 1, "minor": 3},
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "uid": 9, "fileMode": 0o640},
         {"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "uid": 7, "fileMode": 0o600},
     ]
+    if ways.WAY == "root":
+        # In a user namespace it would be the host's of that name, which has none.
+        one.linux["devices"].append(
+            {"path": "/dev/planted", "type": "c", "major": 1, "minor": 3},
+        )
     assert read_inside(factory, one).code == 0
     assert nodes() == before
