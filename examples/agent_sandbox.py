@@ -22,8 +22,8 @@ from typing import Self
 import libpycontainer as lc
 from libpycontainer import aio
 
-# A shell that waits: the first process inside is left with the orphans of the others, and reaps them
-# meanwhile. Both live for as long as the sandbox does, as in a full one nothing can be started.
+# A shell that waits: the first process inside is left with the orphans of the others, and reaps
+# them meanwhile. Both live as long as the sandbox does: in a full one nothing can be started.
 KEEPER = ["sh", "-c", "sleep infinity; :"]
 
 
