@@ -170,7 +170,7 @@ def hold_threads(count: int) -> int:
 
 
 def multiply_matrices(size: int) -> float:
-    import numpy
+    import numpy  # type: ignore[import-not-found,unused-ignore]
 
     ones = numpy.ones((size, size))
     return float((ones @ ones)[0][0])
