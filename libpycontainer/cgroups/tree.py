@@ -100,9 +100,11 @@ def _mkdir(directory: str, made: list[str]) -> bool:
     made.append(directory)
     try:
         os.mkdir(directory, 0o755)
-    except FileExistsError:
+    except OSError as error:
         made.pop()
-        return False
+        if isinstance(error, FileExistsError):
+            return False
+        raise
     return True
 
 
@@ -140,7 +142,10 @@ def give(directory: str, uid: int) -> None:
 
 
 def discard(made: Sequence[str]) -> None:
-    """Take back what :func:`make` made, deepest first, leaving what others use by now."""
+    """Take back what :func:`make` made, deepest first, leaving what others use by now.
+
+    Whoever is the last of them has :func:`remove_parents` for what was left to him.
+    """
     for directory in reversed(made):
         try:
             os.rmdir(directory)

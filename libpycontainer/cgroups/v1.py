@@ -116,6 +116,8 @@ class V1Manager(Applying):
             if take_back is not None:
                 take_back()
             tree.discard(made)
+            for group in self._all:
+                tree.remove_parents(group.base, group.path)
             raise
 
     def refuse_occupied(self) -> None:

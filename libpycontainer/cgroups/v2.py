@@ -64,6 +64,7 @@ class V2Manager(Applying):
                 begin()
             except BaseException:
                 tree.discard(made)
+                tree.remove_parents(self.group.base, self.group.path)
                 raise
 
     def _make(
