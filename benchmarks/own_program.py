@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +22,7 @@ DETACHED = "processes besides a detached container's own"
 
 
 def execute(world: World, mode: str) -> list[float]:
-    argv = [sys.executable, "-P", str(HERE / "fresh.py"), mode, str(world.rootfs)]
+    argv = [world.python, "-P", str(HERE / "fresh.py"), mode, str(world.rootfs)]
     argv += [str(world.states / "fresh"), f"/{world.token}"]
     done = subprocess.run(argv, capture_output=True, text=True, env=environment(), timeout=60)
     if done.returncode != 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +80,10 @@ def await_end(pid_file: Path) -> None:
 
 
 def pyrunc(world: World) -> Runtime:
-    """Our command, as pip installs it: a script for the interpreter that runs this."""
+    """Our command, as pip installs it: a script."""
     script = world.directory / "pyrunc"
     if not script.exists():
-        script.write_text(SCRIPT.format(python=sys.executable), encoding="utf-8")
+        script.write_text(SCRIPT.format(python=world.python), encoding="utf-8")
         script.chmod(stat.S_IRWXU)
     root = world.states / "pyrunc"
     return Runtime("pyrunc", [str(script), "--root", str(root)], run)
@@ -92,12 +91,12 @@ def pyrunc(world: World) -> Runtime:
 
 def cells(world: World, runtime: Callable[[str], Runtime]) -> list[Cell]:
     """``runtime`` finds a peer by its name."""
-    bare = [sys.executable, "-I", "-S", "-c", "pass"]
+    bare = [world.python, "-I", "-S", "-c", "pass"]
     made = [
         Cell([Row(INTERPRETER, GROUP)], lambda: lambda: [run(bare)]),
         Cell(
             [Row("python -c pass", GROUP, INTERPRETER)],
-            lambda: lambda: [run([sys.executable, "-c", "pass"])],
+            lambda: lambda: [run([world.python, "-c", "pass"])],
         ),
         Cell(
             [Row("pyrunc run", "start to exit", "runc run")],

@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from pathlib import Path
 from typing import Any
 
+import libpycontainer
 from benchmarks.measuring import UnavailableError
 from libpycontainer.spec import default
 
@@ -44,10 +46,13 @@ class World:
         self.states = Path(tempfile.mkdtemp(prefix=f"{self.token}-", dir="/dev/shm"))
         self.states.chmod(0o755)
         self.hierarchies = hierarchies()
+        self.python = sys.executable
+        """For programs of their own, from :meth:`build` on."""
 
     def build(self) -> None:
         """Raises :class:`UnavailableError` without busybox."""
         self._make_rootfs()
+        self.python = self._make_environment()
         sleep = shutil.which("sleep") or "/bin/sleep"
         keeper = os.posix_spawn(sleep, ["sleep", "infinity"], os.environ)
         for mount_point in self.hierarchies:
@@ -67,6 +72,19 @@ class World:
         shutil.copy2(busybox, self.rootfs / "bin/busybox")
         for applet in APPLETS:
             (self.rootfs / "bin" / applet).symlink_to("busybox")
+
+    def _make_environment(self) -> str:
+        """An interpreter that finds the package as if pip had put it there.
+
+        An editable installation, coverage and the like run code at the start of every program.
+        """
+        place = self.directory / "env"
+        venv.create(place, symlinks=True)
+        [packages] = place.glob("lib/python*/site-packages")
+        paths = [str(Path(libpycontainer.__file__).parent.parent)]
+        paths += [path for path in sys.path if path.endswith("-packages")]
+        (packages / "bench.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
+        return str(place / "bin/python")
 
     # ---- configurations ------------------------------------------------------------------
 
