@@ -111,6 +111,12 @@ def children() -> set[int]:
     return pids
 
 
+def open_descriptors() -> set[int]:
+    """Of this process; among them is what an interrupt has lost between a call and its note."""
+    numbers = map(int, os.listdir("/proc/self/fd"))
+    return {number for number in numbers if os.path.lexists(f"/proc/self/fd/{number}")}
+
+
 def await_end(pidfd: int, timeout: float = TIMEOUT) -> bool:
     """Wait until a process that need not be ours has ended; false when the time is up."""
     ready, _, _ = select.select([pidfd], [], [], timeout)

@@ -24,6 +24,7 @@ from tests.privileged.support import (
     create,
     exec_inside,
     groups_left,
+    open_descriptors,
     sh,
 )
 
@@ -287,11 +288,6 @@ def test_dropped_handles_close_themselves(factory: lc.Factory, bundle: BundleMak
     container = factory.load("one")
     assert container.status == "running"
     container.delete(force=True)
-
-
-def open_descriptors() -> set[int]:
-    numbers = map(int, os.listdir("/proc/self/fd"))
-    return {number for number in numbers if os.path.lexists(f"/proc/self/fd/{number}")}
 
 
 # A file or a finalizer that is hit right behind its opening says so; that is Python's to clean up.
