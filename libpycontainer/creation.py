@@ -157,6 +157,7 @@ class Creation:
             undo.push(streams.close)
             spawner = self.process.spawner(self.factory)
             undo.push(spawner.close)
+            self.factory.take()
             if not spawner.warm:
                 # At once, so that the interpreter boots while everything below is found out.
                 spawner.start()

@@ -96,16 +96,25 @@ class Factory:
             self._prepared[thread].start()
 
     def _drop_prepared(self, thread: int) -> None:
-        prepared = self._prepared.pop(thread, None)
+        prepared = self._prepared.get(thread)
         if prepared is not None:
             prepared.close()
+            self._prepared.pop(thread, None)
 
     def spawner(self) -> Spawner:
-        """What the next init will be cloned by; its taker's to start and to close."""
+        """What the next init will be cloned by; its taker's to start and to close.
+
+        He says when he will surely do that: :meth:`take`. An interrupt before it must not make a
+        prepared one nobody's.
+        """
         from libpycontainer.spawner import Spawner
 
-        prepared = self._prepared.pop(_thread.get_ident(), None)
+        prepared = self._prepared.get(_thread.get_ident())
         return prepared or Spawner(self.interpreter(), self._nursery)
+
+    def take(self) -> None:
+        """The prepared spawner, if there was one, is its taker's now."""
+        self._prepared.pop(_thread.get_ident(), None)
 
     def create(
         self,
@@ -156,10 +165,10 @@ class Factory:
 
         check_id(id)
         extra = [*range(3, 3 + preserve_fds), *pass_fds]
-        if self._nursery is None and all_open((stdin, stdout, stderr), extra):
-            # It boots beside the first creation's imports.
-            self.prepare()
         try:
+            if self._nursery is None and all_open((stdin, stdout, stderr), extra):
+                # It boots beside the first creation's imports.
+                self.prepare()
             from libpycontainer.creation import Creation
 
             creation = Creation(

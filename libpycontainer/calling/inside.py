@@ -174,9 +174,9 @@ class Job:
         """An ordinary Python again, whose imports find what they may."""
         # The last act has given every signal its default; Python still takes for ignored what the
         # caller ignores.
-        for number in signal.valid_signals():
-            if signal.getsignal(number) is signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
+        for each in signal.valid_signals():
+            if signal.getsignal(each) is signal.SIG_IGN:
+                signal.signal(each, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__

@@ -37,16 +37,18 @@ def make(
     path: str,
     settle: Callable[[str, str], None] | None = None,
     *,
+    made: list[str],
     found: Callable[[str], None] | None = None,
     own: bool = False,
-) -> list[str]:
-    """Make ``path`` below the mountpoint ``base``; returns the directories that were not there.
+) -> None:
+    """Make ``path`` below the mountpoint ``base``; adds what was not there to ``made``.
+
+    The caller discards that when anything fails, also this.
 
     ``settle(parent, child)`` is called for every level, made or found, ``found(directory)`` when
     the last one was there already, before anything is done to it. ``own`` marks that one as
     somebody's own, see :func:`is_own`.
     """
-    made: list[str] = []
     names = path.strip("/").split("/")
     for _ in range(_RACES):
         try:
@@ -54,12 +56,10 @@ def make(
         except (OSError, CgroupError) as error:
             if error.errno in GONE:
                 continue
-            discard(made)
             if isinstance(error, CgroupError):
                 raise
             raise _failure("make", error.filename or base + path, error.errno or 0) from error
-        return made
-    discard(made)
+        return
     raise CgroupError(
         f"cannot make {base}{path}: its parents keep being removed by somebody else",
         op="mkdir",

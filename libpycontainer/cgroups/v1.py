@@ -106,12 +106,12 @@ class V1Manager(Applying):
             if self.unified is not None:
                 settle = _pass_on(wanted) if wanted else None
                 base, path = self.unified.base, self.unified.path
-                made += tree.make(base, path, settle, found=found, own=True)
+                tree.make(base, path, settle, made=made, found=found, own=True)
             if begin is not None:
                 take_back = begin()
             for group in self.groups:
                 settle = _inherit_cpuset if "cpuset" in group.controllers else None
-                made += tree.make(group.base, group.path, settle, found=found)
+                tree.make(group.base, group.path, settle, made=made, found=found)
         except BaseException:
             if take_back is not None:
                 take_back()

@@ -58,18 +58,14 @@ class V2Manager(Applying):
         resources: LinuxResources | None = None,
         begin: Callable[[], Callable[[], None]] | None = None,
     ) -> None:
-        made = self._make(resources, self._refuse_in_use)
-        if begin is not None:
-            try:
-                begin()
-            except BaseException:
-                tree.discard(made)
-                tree.remove_parents(self.group.base, self.group.path)
-                raise
+        self._make(resources, self._refuse_in_use, begin)
 
     def _make(
-        self, resources: LinuxResources | None, found: Callable[[str], None] | None = None
-    ) -> list[str]:
+        self,
+        resources: LinuxResources | None,
+        found: Callable[[str], None] | None = None,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
         wanted = _controllers(resources)
 
         def settle(parent: str, child: str) -> None:
@@ -77,7 +73,16 @@ class V2Manager(Applying):
             # Only now: it depends on what the parent passes on.
             _settle_type(child, wanted - dividing.THREADED)
 
-        return tree.make(self.group.base, self.group.path, settle, found=found, own=True)
+        made: list[str] = []
+        base, path = self.group.base, self.group.path
+        try:
+            tree.make(base, path, settle, made=made, found=found, own=True)
+            if begin is not None:
+                begin()
+        except BaseException:
+            tree.discard(made)
+            tree.remove_parents(base, path)
+            raise
 
     def refuse_occupied(self) -> None:
         """Raise :class:`CgroupError` when the group is there and in use."""

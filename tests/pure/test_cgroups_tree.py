@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,17 @@ import pytest
 from libpycontainer.cgroups import tree, writer
 from libpycontainer.cgroups.settings import Setting
 from libpycontainer.errors import CgroupError
+
+
+def make(base: str, path: str, settle: Callable[[str, str], None] | None = None) -> list[str]:
+    """As the managers do it: all of it, or nothing."""
+    made: list[str] = []
+    try:
+        tree.make(base, path, settle, made=made)
+    except BaseException:
+        tree.discard(made)
+        raise
+    return made
 
 
 def now() -> float:
@@ -35,7 +47,7 @@ def base(tmp_path: Path) -> str:
 def test_make_tells_what_was_not_there(base: str) -> None:
     os.mkdir(base + "/a")
     settled: list[tuple[str, str]] = []
-    made = tree.make(base, "/a/b/c", lambda parent, child: settled.append((parent, child)))
+    made = make(base, "/a/b/c", lambda parent, child: settled.append((parent, child)))
     assert made == [base + "/a/b", base + "/a/b/c"]
     assert settled == [
         (base, base + "/a"),
@@ -46,8 +58,8 @@ def test_make_tells_what_was_not_there(base: str) -> None:
 
 def test_removal_takes_the_parents_that_were_made_and_no_other(base: str) -> None:
     os.mkdir(base + "/kept")
-    tree.make(base, "/kept/a/b")
-    tree.make(base, "/kept/a/c")
+    make(base, "/kept/a/b")
+    make(base, "/kept/a/c")
     tree.remove(base + "/kept/a/b", now())
     tree.remove_parents(base, "/kept/a/b")
     assert os.path.isdir(base + "/kept/a/c")
@@ -92,7 +104,7 @@ def test_making_survives_the_removal_of_its_parent(
         real(path, mode)
 
     monkeypatch.setattr(os, "mkdir", mkdir)
-    tree.make(base, "/a/b")
+    make(base, "/a/b")
     assert os.path.isdir(base + "/a/b")
     assert len(hits) == 3
 
@@ -105,7 +117,7 @@ def test_making_gives_up_when_the_parents_never_stay(
 
     monkeypatch.setattr(os, "mkdir", mkdir)
     with pytest.raises(CgroupError, match="keep being removed"):
-        tree.make(base, "/a/b")
+        make(base, "/a/b")
 
 
 def test_a_failure_on_the_way_down_leaves_nothing(base: str) -> None:
@@ -114,7 +126,7 @@ def test_a_failure_on_the_way_down_leaves_nothing(base: str) -> None:
             raise CgroupError("no", errno=errno.EINVAL)
 
     with pytest.raises(CgroupError, match="no"):
-        tree.make(base, "/a/b", settle)
+        make(base, "/a/b", settle)
     assert os.listdir(base) == []
 
 
