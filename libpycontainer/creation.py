@@ -155,6 +155,8 @@ class Creation:
             # Before any descriptor of ours can come to lie where the caller has none.
             streams = self.process.open_streams()
             undo.push(streams.close)
+            # Whoever asked for it gets the process only with the container.
+            undo.push(self.process.close)
             spawner = self.process.spawner(self.factory)
             undo.push(spawner.close)
             self.factory.take()

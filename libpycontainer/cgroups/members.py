@@ -70,7 +70,8 @@ def _kill_headless(directory: str) -> None:
     What dies already is none the worse for a second signal. A number that came to mean a process
     of somebody else's is not in the group any more, after a descriptor of it was opened.
     """
-    found = [pid for pid in tree.pids(directory, recursive=True) if pid]
+    # One that moves meanwhile is listed twice.
+    found = list(dict.fromkeys(pid for pid in tree.pids(directory, recursive=True) if pid))
     for first in range(0, len(found), _AT_ONCE):
         fds = _pidfds(found[first : first + _AT_ONCE])
         try:
