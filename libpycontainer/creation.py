@@ -159,7 +159,7 @@ class Creation:
             undo.push(self.process.close)
             spawner = self.process.spawner(self.factory)
             undo.push(spawner.close)
-            self.factory.take()
+            self.factory.take(spawner)
             if not spawner.warm:
                 # At once, so that the interpreter boots while everything below is found out.
                 spawner.start()
@@ -174,15 +174,10 @@ class Creation:
             self._make_resctrl(undo)
             entrances = launch.Entrances()
             undo.push(entrances.close)
-
-            def begin() -> Callable[[], None]:
-                unified = entrances.open_unified(manager) if self._enters_by_clone() else None
-                if early is not None:
-                    spawner.start_init(early, unified)
-                return spawner.close
-
+            enters = self._enters_by_clone()
+            first = launch.Occupant(spawner, entrances, manager, clone=enters, flags=early)
             # All or none of it; before that, what is there may be somebody else's.
-            manager.create(self.resources, begin)
+            manager.create(self.resources, first)
             undo.push(manager.destroy)
             if manager.mode != "none":
                 undo.push(manager.kill)

@@ -88,17 +88,33 @@ class Factory:
         For a program that has yet to find out what to run, which the interpreter boots beside.
         :meth:`close` ends one that was not used. A warm factory has its own already.
         """
-        thread = _thread.get_ident()
-        if self._nursery is None and thread not in self._prepared:
+        if self._nursery is None and self._ready() is None:
             from libpycontainer.spawner import Spawner
 
-            self._prepared[thread] = Spawner(self.interpreter())
-            self._prepared[thread].start()
+            prepared = self._prepared[_thread.get_ident()] = Spawner(self.interpreter())
+            try:
+                prepared.start()
+            except BaseException:
+                self._drop_prepared(_thread.get_ident())
+                raise
+
+    def _ready(self) -> Spawner | None:
+        """What this thread has prepared, if it is still whose it was."""
+        from libpycontainer.spawner import whose
+
+        prepared = self._prepared.get(_thread.get_ident())
+        if prepared is not None and prepared.made_by != whose():
+            self._drop_prepared(_thread.get_ident())
+            return None
+        return prepared
 
     def _drop_prepared(self, thread: int) -> None:
         prepared = self._prepared.get(thread)
         if prepared is not None:
-            prepared.close()
+            if prepared.made_by[0] == os.getpid():
+                prepared.close()
+            else:
+                prepared.forget()
             self._prepared.pop(thread, None)
 
     def spawner(self) -> Spawner:
@@ -109,12 +125,12 @@ class Factory:
         """
         from libpycontainer.spawner import Spawner
 
-        prepared = self._prepared.get(_thread.get_ident())
-        return prepared or Spawner(self.interpreter(), self._nursery)
+        return self._ready() or Spawner(self.interpreter(), self._nursery)
 
-    def take(self) -> None:
-        """The prepared spawner, if there was one, is its taker's now."""
-        self._prepared.pop(_thread.get_ident(), None)
+    def take(self, spawner: Spawner) -> None:
+        """``spawner``, if it is the one that was prepared, is its taker's now."""
+        if self._prepared.get(_thread.get_ident()) is spawner:
+            self._prepared.pop(_thread.get_ident(), None)
 
     def create(
         self,

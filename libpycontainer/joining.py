@@ -33,7 +33,7 @@ def join(factory: Factory, container: Container, process: Process) -> None:
         undo.push(streams.close)
         spawner = process.spawner(factory)
         undo.push(spawner.close)
-        factory.take()
+        factory.take(spawner)
         spawner.start()
         spec = container.spec
         assert spec.process is not None

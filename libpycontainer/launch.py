@@ -147,6 +147,36 @@ class Entrances:
             fd.close()
 
 
+class Occupant:
+    """A container's init on its way into the v2 group, see :meth:`Manager.create`.
+
+    With ``clone`` it is to be cloned into that, with ``flags`` at once, by a warm spawner.
+    """
+
+    def __init__(
+        self,
+        spawner: Spawner,
+        entrances: Entrances,
+        manager: Manager,
+        *,
+        clone: bool,
+        flags: int | None,
+    ) -> None:
+        self._spawner = spawner
+        self._entrances = entrances
+        self._manager = manager
+        self._clone = clone
+        self._flags = flags
+
+    def begin(self) -> None:
+        unified = self._entrances.open_unified(self._manager) if self._clone else None
+        if self._flags is not None:
+            self._spawner.start_init(self._flags, unified)
+
+    def take_back(self) -> None:
+        self._spawner.close()
+
+
 def end(pidfd: sys_.Fd) -> None:
     """Kill a child and wait until it is gone."""
     try:

@@ -13,7 +13,7 @@ import threading
 from libpycontainer import reaping
 from libpycontainer import syscalls as sys_
 from libpycontainer.errors import ProtocolError
-from libpycontainer.spawner import Interpreter
+from libpycontainer.spawner import Interpreter, whose
 
 
 class Nursery:
@@ -63,7 +63,7 @@ class Nursery:
         return ours
 
     def _ready(self) -> Interpreter:
-        owner = (os.getpid(), os.getresuid(), os.getresgid())
+        owner = whose()
         if self._interpreter is not None and (self._made_by != owner or self._has_died()):
             # A fork has copied it, or this program has become somebody else, for whom an
             # interpreter with the rights that it had must not do anything any more.

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 KILL = 9
 
 
+def whose() -> tuple[object, ...]:
+    """Whose an interpreter is: not a fork's, nor that of a program that has taken another user."""
+    return os.getpid(), os.getresuid(), os.getresgid()
+
+
 class Interpreter:
     """A sealed interpreter that was started with a line to us, and what it printed.
 
@@ -109,6 +114,7 @@ class Spawner:
 
     def __init__(self, path: str, nursery: Nursery | None = None) -> None:
         self.path = path
+        self.made_by = whose()
         self._nursery = nursery
         self._own = Interpreter(path) if nursery is None else None
         self._line: sys_.Fd | None = None
@@ -220,6 +226,11 @@ class Spawner:
         except (ContainerError, OSError):
             # There is none, or it died, and then the nursery has said who it was.
             return
+
+    def forget(self) -> None:
+        """Let go of what a fork has copied: it is another process's to close."""
+        if self._own is not None:
+            self._own.forget()
 
     def close(self) -> None:
         if self._line is not None and self.clone is None:

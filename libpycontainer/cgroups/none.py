@@ -8,10 +8,10 @@ from libpycontainer.errors import CgroupError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
+    from libpycontainer.cgroups.protocol import Occupant
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.cgroups.writer import Change
     from libpycontainer.spec.models import LinuxResources
@@ -48,13 +48,11 @@ class NoManager:
         return own_mounts()
 
     def create(
-        self,
-        resources: LinuxResources | None = None,
-        begin: Callable[[], Callable[[], None]] | None = None,
+        self, resources: LinuxResources | None = None, occupant: Occupant | None = None
     ) -> None:
         self._refuse_limits(resources)
-        if begin is not None:
-            begin()
+        if occupant is not None:
+            occupant.begin()
 
     def give_to(self, uid: int) -> None:
         return

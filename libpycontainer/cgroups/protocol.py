@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.cgroups.writer import Change
@@ -21,6 +19,15 @@ class HostFacts(Protocol):
 
     @property
     def in_user_namespace(self) -> bool: ...
+
+
+class Occupant(Protocol):
+    """What is on its way into a group while that is made."""
+
+    def begin(self) -> None: ...
+
+    def take_back(self) -> None:
+        """Be gone from the group, whether :meth:`begin` was called, came to its end, or not."""
 
 
 class Manager(Protocol):
@@ -48,14 +55,12 @@ class Manager(Protocol):
         """What a mount of type ``cgroup`` shows to this container."""
 
     def create(
-        self,
-        resources: LinuxResources | None = None,
-        begin: Callable[[], Callable[[], None]] | None = None,
+        self, resources: LinuxResources | None = None, occupant: Occupant | None = None
     ) -> None:
         """Make the group in every hierarchy; all of them or none.
 
-        ``begin`` is called as soon as :meth:`clone_fd` can be, while other groups may still have
-        to be made, and returns what takes back what it has begun, should that fail.
+        ``occupant`` may begin as soon as :meth:`clone_fd` can be called, while other groups have
+        yet to be made, and takes back what it has begun, should any of it fail.
 
         ``resources`` only tells v2 which controllers will be asked for: a threaded subtree is
         refused early, and processes of a parent that are in the way (the kernel gives no

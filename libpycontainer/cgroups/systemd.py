@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
+    from libpycontainer.cgroups.protocol import Occupant
     from libpycontainer.cgroups.settings import Setting
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.cgroups.systemd_annotations import Property
@@ -84,17 +85,15 @@ class SystemdManager:
     # ---- the unit ------------------------------------------------------------------------------
 
     def create(
-        self,
-        resources: LinuxResources | None = None,
-        begin: Callable[[], Callable[[], None]] | None = None,
+        self, resources: LinuxResources | None = None, occupant: Occupant | None = None
     ) -> None:
         """Check that the name is free. A slice is made now, a scope when it gets its process."""
         self._inner.refuse_occupied()
         self._wanted = resources
         if self.unit.is_slice:
             self._start(())
-        if begin is not None:
-            begin()
+        if occupant is not None:
+            occupant.begin()
 
     def add(self, pid: int, *, cloned: bool = False) -> None:
         if self._invocation is None:
@@ -124,7 +123,7 @@ class SystemdManager:
                 raise systemd_bus.BusError(error.name, what, op=error.op) from None
             try:
                 self._take_up(bus)
-                self._inner._make(self._wanted)
+                self._inner.make(self._wanted)
             except BaseException as error:
                 self._invocation = None
                 try:

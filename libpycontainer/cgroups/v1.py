@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.placement import Group
+    from libpycontainer.cgroups.protocol import Occupant
     from libpycontainer.cgroups.settings import Setting
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.spec.models import LinuxResources
@@ -86,44 +87,23 @@ class V1Manager(Applying):
             for group in self.groups
         )
 
-    def create(
-        self,
-        resources: LinuxResources | None = None,
-        begin: Callable[[], Callable[[], None]] | None = None,
-    ) -> None:
-        self._make(resources, self._refuse_in_use, begin)
-
     def _make(
         self,
         resources: LinuxResources | None,
-        found: Callable[[str], None] | None = None,
-        begin: Callable[[], Callable[[], None]] | None = None,
+        made: list[str],
+        found: Callable[[str], None] | None,
+        occupant: Occupant | None,
     ) -> None:
-        wanted = self._wanted_of_unified(resources)
-        made: list[str] = []
-        take_back: Callable[[], None] | None = None
-        try:
-            if self.unified is not None:
-                settle = _pass_on(wanted) if wanted else None
-                base, path = self.unified.base, self.unified.path
-                tree.make(base, path, settle, made=made, found=found, own=True)
-            if begin is not None:
-                take_back = begin()
-            for group in self.groups:
-                settle = _inherit_cpuset if "cpuset" in group.controllers else None
-                tree.make(group.base, group.path, settle, made=made, found=found)
-        except BaseException:
-            if take_back is not None:
-                take_back()
-            tree.discard(made)
-            for group in self._all:
-                tree.remove_parents(group.base, group.path)
-            raise
-
-    def refuse_occupied(self) -> None:
-        """Raise :class:`CgroupError` when one of the groups is there and in use."""
-        for group in self._all:
-            self._refuse_in_use(group.directory)
+        if self.unified is not None:
+            wanted = self._wanted_of_unified(resources)
+            settle = _pass_on(wanted) if wanted else None
+            base, path = self.unified.base, self.unified.path
+            tree.make(base, path, settle, made=made, found=found, own=True)
+        if occupant is not None:
+            occupant.begin()
+        for group in self.groups:
+            settle = _inherit_cpuset if "cpuset" in group.controllers else None
+            tree.make(group.base, group.path, settle, made=made, found=found)
 
     def _refuse_in_use(self, directory: str) -> None:
         found = tree.pids(directory, recursive=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from libpycontainer.cgroups.hierarchies import CgroupMount
     from libpycontainer.cgroups.placement import Group
+    from libpycontainer.cgroups.protocol import Occupant
     from libpycontainer.cgroups.settings import Setting
     from libpycontainer.cgroups.stats import Stats
     from libpycontainer.spec.models import LinuxResources
@@ -53,18 +54,16 @@ class V2Manager(Applying):
 
         return (CgroupMount("", "cgroup2", "", self.directory),)
 
-    def create(
-        self,
-        resources: LinuxResources | None = None,
-        begin: Callable[[], Callable[[], None]] | None = None,
-    ) -> None:
-        self._make(resources, self._refuse_in_use, begin)
+    @property
+    def _all(self) -> tuple[Group, ...]:
+        return (self.group,)
 
     def _make(
         self,
         resources: LinuxResources | None,
-        found: Callable[[str], None] | None = None,
-        begin: Callable[[], Callable[[], None]] | None = None,
+        made: list[str],
+        found: Callable[[str], None] | None,
+        occupant: Occupant | None,
     ) -> None:
         wanted = _controllers(resources)
 
@@ -73,20 +72,9 @@ class V2Manager(Applying):
             # Only now: it depends on what the parent passes on.
             _settle_type(child, wanted - dividing.THREADED)
 
-        made: list[str] = []
-        base, path = self.group.base, self.group.path
-        try:
-            tree.make(base, path, settle, made=made, found=found, own=True)
-            if begin is not None:
-                begin()
-        except BaseException:
-            tree.discard(made)
-            tree.remove_parents(base, path)
-            raise
-
-    def refuse_occupied(self) -> None:
-        """Raise :class:`CgroupError` when the group is there and in use."""
-        self._refuse_in_use(self.directory)
+        tree.make(self.group.base, self.group.path, settle, made=made, found=found, own=True)
+        if occupant is not None:
+            occupant.begin()
 
     def _refuse_in_use(self, directory: str) -> None:
         found = tree.pids(directory, recursive=True)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import libpycontainer as lc
-from tests.privileged.support import TIMEOUT, Program, children, create
+from libpycontainer import syscalls as sys_
+from libpycontainer.spawner import Spawner
+from tests.privileged.support import FOREVER, TIMEOUT, Program, children, create, groups_left
 
 if TYPE_CHECKING:
     from tests.conftest import BundleMaker
@@ -31,6 +33,61 @@ def test_the_next_container_is_made_by_it(cold: lc.Factory, bundle: BundleMaker)
         container.start()
         assert container.wait(TIMEOUT) == 0
     assert children() == before
+
+
+def test_a_call_has_its_own_and_leaves_it(cold: lc.Factory, bundle: BundleMaker) -> None:
+    before = children()
+    with cold, create(cold, bundle(FOREVER)) as container:
+        container.start()
+        cold.prepare()
+        assert container.call(os.getpid) > 1
+        assert len(children() - before) == 2
+        container.signal(9)
+        container.wait(TIMEOUT)
+    assert children() == before
+
+
+def test_a_fork_makes_its_own(bundle: BundleMaker, state_root: str) -> None:
+    source = """
+factory.prepare()
+(mine,) = factory._prepared.values()
+pid = os.fork()
+if not pid:
+    with create("child") as container:
+        container.start()
+        code = container.wait(20)
+    factory.close()
+    os._exit(code)
+_, status = os.waitpid(pid, 0)
+with create() as container:
+    container.start()
+    code = container.wait(20)
+say(f"{status} {code} {mine.socket is not None}")
+"""
+    with Program(state_root, bundle(["true"]), source) as program:
+        assert program.hear() == "0 0 True"
+
+
+@pytest.mark.privileged_caller("a user's init enters a user namespace first, by a courier")
+@pytest.mark.no_user_namespace("an init that enters one is not cloned early")
+def test_an_interrupt_right_behind_the_early_clone_leaves_no_group(
+    state_root: str, bundle: BundleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Spawner.start_init
+
+    def interrupted(self: Spawner, flags: int, cgroup: sys_.Fd | None) -> None:
+        start(self, flags, cgroup)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Spawner, "start_init", interrupted)
+    one = bundle(["true"])
+    with lc.Factory(state_root, warm=True) as warm:
+        before = children()
+        with pytest.raises(KeyboardInterrupt):
+            create(warm, one)
+        assert warm.list() == []
+        assert children() == before
+    assert groups_left(one.linux["cgroupsPath"]) == []
 
 
 def test_one_that_nobody_needs_ends_with_the_factory(cold: lc.Factory) -> None:
