@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,11 @@ def test_an_interrupt_right_behind_the_early_clone_leaves_no_group(
 
     def interrupted(self: Spawner, flags: int, cgroup: sys_.Fd | None) -> None:
         start(self, flags, cgroup)
+        if cgroup is not None:
+            procs = Path(f"/proc/self/fd/{cgroup.fileno()}/cgroup.procs")
+            deadline = time.monotonic() + TIMEOUT
+            while not procs.read_text() and time.monotonic() < deadline:
+                time.sleep(0.001)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Spawner, "start_init", interrupted)
